@@ -1,0 +1,119 @@
+"""CBAM on CIFAR-10: which channels matter, then which places.
+
+Sanghyun Woo et al.: CBAM: Convolutional Block Attention Module. ECCV 2018, arXiv 1807.06521.
+
+    python CBAM-Attention.py                    100 epochs on CIFAR-10, downloaded into data/
+    python CBAM-Attention.py --data shapes      on images the program draws: no download
+    python CBAM-Attention.py --help             every flag
+"""
+
+import torch
+from torch import nn
+
+from common import CNN, run
+
+
+class ChannelAttention(nn.Module):
+    """CBAM's first half: scales each channel by a gate computed from its average and its maximum.
+
+        g = sigmoid(M(mean of x) + M(max of x))         (N, C)      mean and max over height and width
+        M(s) = W2 relu(W1 s)                            one MLP for both, no biases
+        y = x * g                                       (N, C, H, W)
+
+    Args:
+        channels: C, a multiple of `reduction`.
+        reduction: how many times narrower the hidden layer of M is.
+
+    Shape: (N, C, H, W) to the same, any H and W.
+
+    Raises:
+        ValueError: `channels` or `reduction` is not positive, or `reduction` does not divide `channels`.
+
+    Source: Woo et al., CBAM: Convolutional Block Attention Module, 2018, arXiv 1807.06521.
+    """
+
+    def __init__(self, channels: int, reduction: int = 16):
+        super().__init__()
+        if channels < 1 or reduction < 1 or channels % reduction:
+            raise ValueError(f"channels ({channels}) must be a positive multiple of reduction ({reduction})")
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, channels // reduction, bias=False),
+            nn.ReLU(),
+            nn.Linear(channels // reduction, channels, bias=False),
+        )
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) to the gate of each channel, (N, C), between 0 and 1."""
+        return (self.mlp(x.mean(dim=(2, 3))) + self.mlp(x.amax(dim=(2, 3)))).sigmoid()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gate(x)[:, :, None, None]
+
+
+class SpatialAttention(nn.Module):
+    """CBAM's second half: scales each place by a gate computed from the places around it.
+
+        p = [mean of x, max of x] over channels         (N, 2, H, W)
+        g = sigmoid(conv k x k of p)                    (N, 1, H, W)   no bias
+        y = x * g                                       (N, C, H, W)
+
+    Args:
+        kernel_size: k, odd.
+
+    Shape: (N, C, H, W) to the same, any C, H and W.
+
+    Raises:
+        ValueError: `kernel_size` is not a positive odd number.
+
+    Source: Woo et al., CBAM: Convolutional Block Attention Module, 2018, arXiv 1807.06521.
+    """
+
+    def __init__(self, kernel_size: int = 7):
+        super().__init__()
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size ({kernel_size}) must be a positive odd number")
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) to the gate of each place, (N, 1, H, W), between 0 and 1."""
+        pooled = torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1)  # (N, 2, H, W)
+        return self.conv(pooled).sigmoid()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gate(x)
+
+
+class CBAM(nn.Module):
+    """Channel attention, then spatial attention.
+
+        z = x * channel gate of x                       (N, C, H, W)
+        y = z * spatial gate of z                       (N, C, H, W)
+
+    Args:
+        channels: C, a multiple of `reduction`.
+        reduction: how many times narrower the hidden layer of the channel gate is.
+        kernel_size: of the spatial gate's convolution, odd.
+
+    Shape: (N, C, H, W) to the same, any H and W.
+
+    Raises:
+        ValueError: as its two halves, `ChannelAttention` and `SpatialAttention`, which it needs beside it.
+
+    Source: Woo et al., CBAM: Convolutional Block Attention Module, 2018, arXiv 1807.06521.
+    """
+
+    def __init__(self, channels: int, reduction: int = 16, kernel_size: int = 7):
+        super().__init__()
+        self.channel = ChannelAttention(channels, reduction)
+        self.spatial = SpatialAttention(kernel_size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.spatial(self.channel(x))
+
+
+def build(classes: int) -> nn.Module:
+    return CNN(widths=(32, 64, 128), attention=CBAM, classes=classes)
+
+
+if __name__ == "__main__":
+    run(build)

