@@ -201,7 +201,7 @@ def read_tree(folder: Path) -> Data:
         labels = [classes.index(name) for name, group in groups.items() for _ in group]
         return torch.from_numpy(images).permute(0, 3, 1, 2), torch.tensor(labels)
 
-    return Data(folder.resolve().name, classes, *decode(train), *decode(test))
+    return Data(folder.absolute().name, classes, *decode(train), *decode(test))
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -236,24 +236,19 @@ def draw_shapes(train: int = 5000, test: int = 1000) -> Data:
     rng = random.Random(0)
     size = 128  # drawn four times as large as needed, then averaged, for smooth edges
 
-    def colour() -> tuple[int, ...]:
-        return tuple(rng.randrange(256) for _ in "RGB")
+    def colour(darkest: int, lightest: int) -> tuple[int, ...]:
+        return tuple(rng.randint(darkest, lightest) for _ in "RGB")
 
     def draw(outline: list[complex]) -> np.ndarray:
-        image = Image.new("RGB", (size, size), colour())
+        image = Image.new("RGB", (size, size), colour(0, 130))
         pen = ImageDraw.Draw(image)
-
-        def clutter(lines: int) -> None:
-            for _ in range(lines):
-                pen.line([rng.randrange(size) for _ in range(4)], colour(), rng.randrange(2, 14))
-
-        clutter(6)
-        radius = rng.uniform(0.16, 0.4) * size
+        for _ in range(8):
+            pen.line([rng.randrange(size) for _ in range(4)], colour(0, 160), rng.randint(2, 12))
+        radius = rng.uniform(0.2, 0.42) * size
         turn = cmath.rect(radius, rng.uniform(0, math.tau))
         centre = complex(rng.uniform(radius, size - radius), rng.uniform(radius, size - radius))
         points = [centre + turn * point for point in outline]
-        pen.polygon([(point.real, point.imag) for point in points], colour())
-        clutter(2)
+        pen.polygon([(point.real, point.imag) for point in points], colour(90, 255))
         return np.asarray(image.reduce(4))
 
     outlines = list(shapes.values())
