@@ -31,13 +31,11 @@ from filelock import FileLock
 from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.datasets import CIFAR10
-from torchvision.datasets.utils import check_integrity, extract_archive
 from tqdm import tqdm
 
 
 class Stop(Exception):
-    """What is wrong and what to do, in one line. `status`: 2 for what the user typed, 1 for what came later."""
+    """What is wrong and what to do, in one line. `status` 2: what was typed; 1: what went wrong later."""
 
     def __init__(self, message: str, status: int = 1):
         super().__init__(message)
@@ -79,14 +77,16 @@ def load_data(source: str) -> Data:
     if source == "shapes":
         return draw_shapes()
     folder = Path(source)
-    if not folder.is_dir() and source != "data":
+    if not (source and folder.is_dir()) and source != "data":
         raise Stop(f"--data {source}: there is no such folder (make it, to have CIFAR-10 put in it)", 2)
     try:
         if (folder / "train").is_dir() or (folder / "test").is_dir():
             return read_tree(folder)
         return read_cifar10(folder)
-    except OSError as error:
-        raise Stop(f"--data {source}: {error.strerror or error} ({error.filename or folder})", 2) from error
+    except (PermissionError, NotADirectoryError) as error:
+        raise Stop(f"--data {source}: cannot use {error.filename} ({error.strerror})", 2) from error
+    except OSError as error:  # a full disk, say
+        raise Stop(f"--data {source}: {error}; mend that, then start again") from error
 
 
 # The official server, last, has been throttled since June 2026 (pytorch/vision issue 9536).
@@ -105,6 +105,9 @@ def read_cifar10(folder: Path) -> Data:
 
     The files are pickles, which can run code when opened: torchvision opens none whose checksum is wrong.
     """
+    # here, not above, since it takes two seconds that other data need not wait for
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import check_integrity, extract_archive
 
     def read() -> Data:
         train, test = CIFAR10(folder, train=True), CIFAR10(folder, train=False)
@@ -158,13 +161,12 @@ def download(archive: Path) -> None:
             reasons.append(f"\n  {mirror}: {getattr(error, 'reason', None) or error or type(error).__name__}")
     raise Stop(
         f"no source delivered CIFAR-10:{''.join(reasons)}\n"
-        f"Put {archive.name}, from wherever you can get it, into {archive.parent.resolve()}; or train on drawn "
-        "images with --data shapes."
+        f"Put {archive.name} into {archive.parent.resolve()}, or train on drawn images with --data shapes."
     )
 
 
 def read_tree(folder: Path) -> Data:
-    """An image tree, `train/<class>/*` and `test/<class>/*`: what Pillow reads, any size, resized to 32x32."""
+    """An image tree, `train/<class>/*` and `test/<class>/*`, of whatever Pillow reads, resized to 32x32."""
     readable = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
 
     def visible(folder: Path) -> list[Path]:
@@ -193,9 +195,9 @@ def read_tree(folder: Path) -> Data:
     def decode(groups: dict[str, list[Path]]) -> tuple[Tensor, Tensor]:
         paths = [path for group in groups.values() for path in group]
         images = np.empty((len(paths), 32, 32, 3), np.uint8)
-        for image, path in zip(images, tqdm(paths, "Reading pictures", leave=False, disable=None)):
+        for i, path in enumerate(tqdm(paths, "Reading pictures", leave=False, disable=None)):
             try:
-                image[:] = read_picture(path)
+                images[i] = read_picture(path)
             except Exception as error:  # Pillow's many decoders raise many kinds
                 raise Stop(f"--data {folder}: cannot read the picture {path} ({error})", 2) from error
         labels = [classes.index(name) for name, group in groups.items() for _ in group]
@@ -215,7 +217,7 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 def draw_shapes(train: int = 5000, test: int = 1000) -> Data:
-    """Ten classes of shapes, of any place, size, turn and colour, among clutter: the same images every time."""
+    """Ten classes of shapes of random place, size, turn and colour, among clutter; always the same images."""
 
     def polygon(corners: int, *radii: float) -> list[complex]:
         return [cmath.rect(radii[k % len(radii)], math.tau * k / corners) for k in range(corners)]
@@ -267,8 +269,8 @@ class CNN(nn.Module):
         widths: channels of each stage, one to five of them: each halves the 32x32 map.
         hidden: units of the first fully connected layer.
         dropout: share of them dropped in training, from 0 up to but not including 1.
-        attention: called with a channel count for a block that maps (N, C, H, W) to the same; one stands after
-            every stage but the first.
+        attention: called with a channel count for a block that maps (N, C, H, W) to the same; one such block
+            stands after every stage but the first.
         stem: likewise, one block before the first stage, called with 3.
         classes: K.
 
@@ -294,11 +296,13 @@ class CNN(nn.Module):
             raise ValueError(f"hidden ({hidden}) must be positive and dropout ({dropout}) in [0, 1)")
         self.widths = tuple(widths)
         layers = [stem(3)] if stem else []
-        for stage, (before, width) in enumerate(zip((3, *widths), widths)):
+        channels = 3
+        for stage, width in enumerate(widths):
             # ReLU after the pool gives the same values as before it, on a quarter of the elements
-            layers += [nn.Conv2d(before, width, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
             if attention and stage > 0:
                 layers.append(attention(width))
+            channels = width
         self.features = nn.Sequential(*layers)
         side = 32 // 2 ** len(widths)
         self.classifier = nn.Sequential(
@@ -369,9 +373,9 @@ def evaluate(
     """Mean loss, and accuracy in percent, over the images."""
     model.eval()
     losses, hits = [], []
-    for batch, y in zip(images.split(batch_size), labels.split(batch_size)):
-        with torch.autocast(batch.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits = model(normalize(batch))
+    for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits = model(normalize(x))
         losses.append(F.cross_entropy(logits.float(), y, reduction="sum"))
         hits.append((logits.argmax(dim=1) == y).sum())
     return means(losses, hits, len(images))
@@ -381,7 +385,7 @@ def evaluate(
 
 
 class Epoch(NamedTuple):
-    """One line of a run's CSV: mean losses, accuracies in percent, and the wall time of training and testing."""
+    """A line of a run's CSV: mean losses, accuracies in percent, wall time of training and testing."""
 
     epoch: int
     train_loss: float
@@ -428,30 +432,27 @@ def write_checkpoint(path: Path, **contents) -> None:
 
 
 def read_checkpoint(path: Path) -> dict:
-    """A run's checkpoint: settings, epochs, history, model, optimizer.
+    """What `write_checkpoint` wrote: settings, epochs, history, model, optimizer.
 
     Raises:
         Stop: the file is damaged, or no checkpoint of these scripts.
     """
     try:
-        saved = torch.load(
-            path, map_location="cpu", weights_only=True
-        )  # weights_only: runs no code in the file
-        saved["history"] = [
-            Epoch(*map(float, epoch))._replace(epoch=i) for i, epoch in enumerate(saved["history"], 1)
-        ]
-        return {key: saved[key] for key in ("settings", "epochs", "history", "model", "optimizer")}
+        saved = torch.load(path, map_location="cpu", weights_only=True)  # which runs no code in the file
+        saved["history"] = [Epoch(int(epoch), *map(float, values)) for epoch, *values in saved["history"]]
+        saved["epochs"], saved["settings"] = int(saved["epochs"]), dict(saved["settings"])
+        return saved
     except Exception as error:  # a damaged file can fail in any way
         raise Stop(f"{path} is damaged or not a checkpoint: start afresh without --resume", 2) from error
 
 
 def unfinished(path: Path) -> bool:
-    """Whether a checkpoint stopped short of its epochs, or cannot tell."""
+    """Whether a checkpoint is of a run that stopped early, or is not to be read."""
     try:
         saved = read_checkpoint(path)
+        return len(saved["history"]) < saved["epochs"]
     except Stop:
         return True
-    return len(saved["history"]) < saved["epochs"]
 
 
 def refuse_difference(path: Path, old: dict, new: dict) -> None:
@@ -498,7 +499,7 @@ def find_device(name: str) -> torch.device:
 
 
 def writable_folder(name: str) -> Path:
-    """An argparse type: the folder of that name, made if need be, once a trial file could be written there."""
+    """An argparse type: the folder of that name, made if need be, once a trial file was written there."""
     folder = Path(name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -511,7 +512,7 @@ def writable_folder(name: str) -> Path:
 def make_parser(script: Path, own: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=script.name,
-        description=f"Trains {script.stem}: a line an epoch; a plot, a CSV and a checkpoint in the folder --out.",
+        description=f"Trains {script.stem}. Leaves a plot, a CSV and a checkpoint in the folder --out.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         parents=[own],
         allow_abbrev=False,
@@ -522,7 +523,10 @@ def make_parser(script: Path, own: argparse.ArgumentParser) -> argparse.Argument
     add("--epochs", type=whole, default=100, help="passes over the training images")
     add("--batch-size", type=whole, default=64, help="images in a training step")
     add(
-        "--lr", type=number(float, 1e-12, 1e3, "a number above 0"), default=0.001, help="Adam's learning rate"
+        "--lr",
+        type=number(float, sys.float_info.min, sys.float_info.max, "a number above 0"),
+        default=0.001,
+        help="Adam's learning rate",
     )
     add(
         "--seed",
@@ -611,8 +615,11 @@ def train(name: str, options: argparse.Namespace, build: Callable[..., nn.Module
     history = []
     if saved:
         refuse_difference(checkpoint, saved["settings"], settings)
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
+        try:
+            model.load_state_dict(saved["model"])
+            optimizer.load_state_dict(saved["optimizer"])
+        except Exception as error:
+            raise Stop(f"{checkpoint} does not fit the network: start afresh without --resume", 2) from error
         history = saved["history"]
     elif checkpoint.exists() and unfinished(checkpoint):
         print(f"{checkpoint} is of an unfinished run: kept as {checkpoint.name}.old")

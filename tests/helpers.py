@@ -1,0 +1,156 @@
+"""Runs the scripts as processes, and makes the small data sets that they run on."""
+
+import hashlib
+import importlib.util
+import io
+import multiprocessing
+import os
+import pickle
+import runpy
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+ATTENTION = [
+    "Self-Attention",
+    "Multi-Head Attention",
+    "SE-Attention",
+    "ECA-Attention",
+    "CBAM-Attention",
+    "STN-Attention",
+]
+SCRIPTS = ["CNN", *ATTENTION]
+
+# A fork server has torch imported once for all runs, which are processes of their own all the same.
+CONTEXT = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
+if os.name != "nt":
+    CONTEXT.set_forkserver_preload(["common", "pictures", "torchvision.datasets"])
+
+
+def load(script: str) -> ModuleType:
+    """A script as a module: `load("SE-Attention").SEAttention`."""
+    spec = importlib.util.spec_from_file_location(
+        script.replace("-", "_").replace(" ", "_"), ROOT / f"{script}.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Result(NamedTuple):
+    status: int  # exit status; negative: the signal that ended it
+    out: str
+    err: str
+
+
+class Process:
+    """A running script. `prepare` is called in its process first, to swap in a test's server, say."""
+
+    def __init__(self, script: str, *arguments: object, cwd: Path, prepare: Callable[[], None] | None = None):
+        self.logs = [Path(tempfile.mkstemp()[1]) for _ in range(2)]
+        names = [str(log) for log in self.logs]
+        path = ROOT / f"{script}.py" if not script.endswith(".py") else Path(script)
+        arguments = [str(argument) for argument in arguments]
+        self.process = CONTEXT.Process(target=child, args=(str(path), arguments, str(cwd), names, prepare))
+        self.process.start()
+
+    def wait(self, seconds: float = 100) -> Result:
+        self.process.join(seconds)
+        assert self.process.exitcode is not None, "still running"
+        texts = []
+        for log in self.logs:
+            texts.append(log.read_text(encoding="utf-8"))
+            log.unlink()
+        return Result(self.process.exitcode, *texts)
+
+
+def child(
+    script: str, arguments: list[str], cwd: str, logs: list[str], prepare: Callable[[], None] | None
+) -> None:
+    os.chdir(cwd)
+    for descriptor, log in enumerate(logs, 1):
+        os.dup2(os.open(log, os.O_WRONLY), descriptor)
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+    sys.argv = [script, *arguments]
+    if prepare:
+        prepare()
+    try:
+        runpy.run_path(script, run_name="__main__")
+    finally:
+        sys.stdout.flush()
+
+
+def run(script: str, *arguments: object, cwd: Path, prepare: Callable[[], None] | None = None) -> Result:
+    return Process(script, *arguments, cwd=cwd, prepare=prepare).wait()
+
+
+def picture(rng: np.random.Generator, shade: int) -> Image.Image:
+    return Image.fromarray(rng.integers(shade, shade + 100, (32, 32, 3), dtype=np.uint8))
+
+
+def make_tree(
+    folder: Path, classes: tuple[str, ...] = ("ant", "bee", "cow"), train: int = 20, test: int = 8
+) -> Path:
+    """An image tree whose classes differ in brightness."""
+    rng = np.random.default_rng(0)
+    for part, count in (("train", train), ("test", test)):
+        for label, name in enumerate(classes):
+            (folder / part / name).mkdir(parents=True)
+            for i in range(count):
+                picture(rng, 50 * label).save(folder / part / name / f"{i:04}.png")
+    return folder
+
+
+def make_archive(path: Path) -> dict:
+    """A CIFAR-10 archive of 60 images, with the checksums that the real reader is to expect of it."""
+    rng = np.random.default_rng(0)
+    files = {f"data_batch_{i}": 10 for i in range(1, 6)} | {"test_batch": 10}
+    md5 = {}
+    with tarfile.open(path, "w:gz") as archive:
+
+        def add(name: str, entry: dict) -> None:
+            content = pickle.dumps(entry)
+            md5[name] = hashlib.md5(content).hexdigest()
+            info = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+
+        for name, count in files.items():
+            images = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
+            add(name, {"data": images, "labels": [i % 10 for i in range(count)]})
+        add("batches.meta", {"label_names": [f"class {i}" for i in range(10)]})
+    content = path.read_bytes()
+    return {
+        "files": md5,
+        "md5": hashlib.md5(content).hexdigest(),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+
+
+def expect(sums: dict, mirrors: list[str] = ()) -> None:
+    """Makes torchvision's reader and the downloader, in this process, take the archive of these checksums."""
+    from torchvision.datasets import CIFAR10
+
+    import common
+
+    CIFAR10.tgz_md5 = sums["md5"]
+    CIFAR10.train_list = [[f"data_batch_{i}", sums["files"][f"data_batch_{i}"]] for i in range(1, 6)]
+    CIFAR10.test_list = [["test_batch", sums["files"]["test_batch"]]]
+    CIFAR10.meta = {**CIFAR10.meta, "md5": sums["files"]["batches.meta"]}
+    common.SHA256 = sums["sha256"]
+    common.MIRRORS = list(mirrors)
+    common.CONNECT_SECONDS = common.DATA_SECONDS = 1
+
+
+def rows(csv: Path) -> list[str]:
+    """A CSV's lines without the seconds, which differ between runs."""
+    return [line.rpartition(",")[0] for line in csv.read_text(encoding="utf-8").splitlines()]
