@@ -20,6 +20,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -438,7 +439,10 @@ def read_checkpoint(path: Path) -> dict:
         Stop: the file is damaged, or no checkpoint of these scripts.
     """
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)  # which runs no code in the file
+        with zipfile.ZipFile(path) as parts:
+            if broken := parts.testzip():  # torch.load does not look at checksums
+                raise ValueError(broken)
+        saved = torch.load(path, map_location="cpu", weights_only=True)  # runs no code that the file holds
         saved["history"] = [Epoch(int(epoch), *map(float, values)) for epoch, *values in saved["history"]]
         saved["epochs"], saved["settings"] = int(saved["epochs"]), dict(saved["settings"])
         return saved

@@ -1,0 +1,266 @@
+"""Runs that are killed, interrupted, out of disk or diverging, and what `--resume` makes of them."""
+
+import os
+import pickle
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import Process, load, make_tree, rows, run
+from PIL import Image
+
+posix = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+
+
+def check_whole(out: Path, name: str) -> int:
+    """Checks that what a run has left is whole; gives the number of epochs that can be resumed."""
+    for plot in out.glob("*.png"):
+        with Image.open(plot) as image:
+            image.load()
+    if (out / f"{name}.csv").exists():
+        lines = (out / f"{name}.csv").read_text(encoding="utf-8").split("\n")
+        assert lines[-1] == "" and all(len(line.split(",")) == 6 for line in lines[:-1])
+    if not (out / f"{name}.pt").exists():
+        return 0
+    return len(torch.load(out / f"{name}.pt", weights_only=True)["history"])
+
+
+@posix
+def test_killed_at_random_moments_and_resumed_to_the_digit(tree, tmp_path):
+    flags = ["--data", tree, "--epochs", 12, "--batch-size", 16]
+    assert run("CNN", *flags, "--out", "whole", cwd=tmp_path).status == 0
+    rng = random.Random(0)
+    kills = done = 0
+    while True:
+        process = Process("CNN", *flags, "--out", "killed", "--resume", cwd=tmp_path)
+        # as long as there are kills to come, all but the last epoch may be reached; then the run may end
+        deadline = time.monotonic() + rng.uniform(0.05, 1.5)
+        while kills < 20 and time.monotonic() < deadline and done < 11:
+            time.sleep(0.01)
+            done = (
+                check_whole(tmp_path / "killed", "CNN") if (tmp_path / "killed" / "CNN.pt").exists() else done
+            )
+        if kills == 20:
+            break
+        os.kill(process.process.pid, signal.SIGKILL)
+        assert process.wait().status == -signal.SIGKILL
+        kills += 1
+        epochs = check_whole(tmp_path / "killed", "CNN")
+        assert epochs >= done, "an epoch was lost"
+        done = epochs
+        if done == 11:  # start over, so that kills hit training, not its end
+            shutil.rmtree(tmp_path / "killed")
+            done = 0
+    assert process.wait().status == 0
+    assert rows(tmp_path / "killed" / "CNN.csv") == rows(tmp_path / "whole" / "CNN.csv")
+
+
+@pytest.mark.parametrize("script", ["Self-Attention", "STN-Attention"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_more_epochs_later_is_the_same_as_at_once(script, precision, tree, tmp_path):
+    flags = ["--data", tree, "--precision", precision, "--seed", 5]
+    assert run(script, *flags, "--epochs", 3, "--out", "whole", cwd=tmp_path).status == 0
+    for epochs in (1, 3):
+        assert run(script, *flags, "--epochs", epochs, "--out", "parts", "--resume", cwd=tmp_path).status == 0
+    names = [tmp_path / out / f"{script}" for out in ("whole", "parts")]
+    assert rows(names[0].with_suffix(".csv")) == rows(names[1].with_suffix(".csv"))
+    whole, parts = (torch.load(f"{name}.pt", weights_only=True)["model"] for name in names)
+    assert all(whole[key].equal(parts[key]) for key in whole)
+
+
+def test_resuming_a_finished_run_restores_its_files(tree, tmp_path):
+    flags = ["--data", tree, "--epochs", 1]
+    assert run("CNN", *flags, cwd=tmp_path).status == 0
+    before = (tmp_path / "plots" / "CNN.csv").read_bytes()
+    for file in ("CNN.csv", "CNN.png", "comparison.png"):
+        (tmp_path / "plots" / file).unlink()
+    result = run("CNN", *flags, "--resume", cwd=tmp_path)
+    assert result.status == 0 and "Epoch [" not in result.out
+    assert (tmp_path / "plots" / "CNN.csv").read_bytes() == before
+    assert (tmp_path / "plots" / "comparison.png").exists()
+
+
+@posix
+def test_ctrl_c_says_how_to_continue(tree, tmp_path):
+    process = Process("Multi-Head Attention", "--data", tree, "--epochs", 500, cwd=tmp_path)
+    while not (tmp_path / "plots" / "comparison.png").exists():
+        time.sleep(0.01)
+    os.kill(process.process.pid, signal.SIGINT)
+    result = process.wait()
+    assert result.status == 130 and "Traceback" not in result.err
+    epochs = check_whole(tmp_path / "plots", "Multi-Head Attention")
+    assert result.err.strip().endswith("--resume")
+    assert "'" in result.err.split("continue with: ")[1]  # a script with a space in its name is quoted
+    flags = ["--data", tree, "--epochs", epochs + 1, "--resume"]
+    assert run("Multi-Head Attention", *flags, cwd=tmp_path).out.count("Epoch [") == 1
+
+
+@posix
+def test_ctrl_c_before_training(tmp_path):
+    folder = make_tree(tmp_path / "large", train=3000, test=1)
+    process = Process("CNN", "--data", folder, cwd=tmp_path)
+    while not (tmp_path / "plots").exists():
+        time.sleep(0.01)
+    time.sleep(0.3)
+    os.kill(process.process.pid, signal.SIGINT)
+    result = process.wait()
+    assert result.status == 130 and "Traceback" not in result.err and result.err.strip().count("\n") == 0
+
+
+@pytest.fixture(scope="module")
+def stopped(tree, tmp_path_factory):
+    """A folder with a run of two epochs in it, which no test changes."""
+    out = tmp_path_factory.mktemp("stopped")
+    flags = ["--data", tree, "--epochs", 2, "--batch-size", 16, "--lr", 0.002, "--seed", 3]
+    assert run("CNN", *flags, "--out", out, cwd=out).status == 0
+    return out
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        (["--batch-size", 8], "batch_size 16, this is 8"),
+        (["--lr", 0.1], "lr 0.002, this is 0.1"),
+        (["--seed", 4], "seed 3, this is 4"),
+        (["--precision", "bf16"], "precision fp32, this is bf16"),
+        (["--epochs", 1], "has 2 epochs already"),
+        (["--data", "other"], "data tiny tree"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_refuses_to_resume_with_other_settings(changed, says, stopped, tree, tmp_path):
+    shutil.copytree(stopped, tmp_path / "plots")
+    make_tree(tmp_path / "other", classes=("bee", "cow", "ant"), train=19)
+    flags = ["--data", tree, "--epochs", 4, "--batch-size", 16, "--lr", 0.002, "--seed", 3, "--resume"]
+    result = run("CNN", *flags, *changed, cwd=tmp_path)
+    assert result.status == 2 and says in result.err and result.err.count("\n") == 1
+    assert (tmp_path / "plots" / "CNN.pt").read_bytes() == (stopped / "CNN.pt").read_bytes()
+
+
+def test_refuses_to_resume_another_trunk_or_script(tree, tmp_path):
+    small = ["--data", tree, "--epochs", 1, "--widths", 8]
+    assert run("CNN", *small, cwd=tmp_path).status == 0
+    result = run("CNN", *small, "--hidden", 16, "--resume", cwd=tmp_path)
+    assert result.status == 2 and "hidden 128, this is 16" in result.err
+    (tmp_path / "plots" / "CNN-8.pt").rename(tmp_path / "plots" / "SE-Attention.pt")
+    result = run("SE-Attention", "--data", tree, "--resume", cwd=tmp_path)
+    assert result.status == 2 and "script CNN, this is SE-Attention" in result.err
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, ("exploded",)
+
+
+@pytest.mark.parametrize(
+    "damage", ["truncated", "one bit", "text", "empty", "hostile", "pickle", "foreign", "weights"]
+)
+def test_refuses_a_damaged_or_hostile_checkpoint(damage, stopped, tree, tmp_path):
+    shutil.copytree(stopped, tmp_path / "plots")
+    path = tmp_path / "plots" / "CNN.pt"
+    content = path.read_bytes()
+    if damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "one bit":
+        path.write_bytes(content[:600_000] + bytes([content[600_000] ^ 1]) + content[600_001:])
+    elif damage == "text":
+        path.write_text("hello")
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "hostile":
+        torch.save({"settings": Bomb()}, path)
+    elif damage == "pickle":
+        path.write_bytes(pickle.dumps(Bomb()))
+    elif damage == "foreign":
+        torch.save({"weight": torch.ones(3)}, path)
+    elif damage == "weights":
+        saved = torch.load(path, weights_only=True)
+        torch.save({**saved, "model": {"weight": torch.ones(3)}}, path)
+    flags = ["--data", tree, "--epochs", 4, "--batch-size", 16, "--lr", 0.002, "--seed", 3, "--resume"]
+    result = run("CNN", *flags, cwd=tmp_path)
+    assert result.status == 2 and result.err.count("\n") == 1 and "start afresh" in result.err
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_fresh_start_keeps_an_unfinished_run_aside(tree, tmp_path):
+    flags = ["--data", tree, "--batch-size", 16]
+    assert run("CNN", *flags, "--epochs", 1, cwd=tmp_path).status == 0
+    saved = torch.load(tmp_path / "plots" / "CNN.pt", weights_only=True)
+    torch.save({**saved, "epochs": 5}, tmp_path / "plots" / "CNN.pt")  # as if stopped after one of five
+    unfinished = (tmp_path / "plots" / "CNN.pt").read_bytes()
+    result = run("CNN", *flags, "--epochs", 1, cwd=tmp_path)
+    assert result.status == 0 and "CNN.pt.old" in result.out
+    assert (tmp_path / "plots" / "CNN.pt.old").read_bytes() == unfinished
+    result = run("CNN", *flags, "--epochs", 1, cwd=tmp_path)  # over a finished run
+    assert ".old" not in result.out
+    assert (tmp_path / "plots" / "CNN.pt.old").read_bytes() == unfinished
+
+
+def limit_files() -> None:
+    """As on a full disk: no file of this process can grow beyond 1 MB, and a checkpoint is larger."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
+
+
+@posix
+def test_a_full_disk_costs_nothing_that_was_written(stopped, tree, tmp_path):
+    shutil.copytree(stopped, tmp_path / "plots")
+    flags = ["--data", tree, "--epochs", 4, "--batch-size", 16, "--lr", 0.002, "--seed", 3, "--resume"]
+    result = run("CNN", *flags, cwd=tmp_path, prepare=limit_files)
+    assert result.status == 1 and result.err.count("\n") == 1
+    assert "File too large" in result.err and "--resume" in result.err
+    left = {path.name: path.read_bytes() for path in (tmp_path / "plots").iterdir()}
+    assert left == {path.name: path.read_bytes() for path in stopped.iterdir()}
+    assert run("CNN", *flags, cwd=tmp_path).status == 0
+    assert len(rows(tmp_path / "plots" / "CNN.csv")) == 5
+
+
+@posix
+def test_a_folder_that_turns_unwritable_is_said_once(tree, tmp_path):
+    process = Process("CNN", "--data", tree, "--epochs", 500, cwd=tmp_path)
+    while not (tmp_path / "plots" / "comparison.png").exists():
+        time.sleep(0.01)
+    (tmp_path / "plots").rename(tmp_path / "away")
+    result = process.wait()
+    assert result.status == 1 and result.err.count("\n") == 1 and "cannot write" in result.err
+    epochs = check_whole(tmp_path / "away", "CNN")
+    (tmp_path / "away").rename(tmp_path / "plots")
+    assert run("CNN", "--data", tree, "--epochs", epochs + 1, "--resume", cwd=tmp_path).status == 0
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_epoch(stopped, tree, tmp_path):
+    out = tmp_path / "plots"
+    shutil.copytree(stopped, out)
+    saved = torch.load(out / "CNN.pt", weights_only=True)
+    saved["model"]["classifier.4.bias"][0] = 1e38  # the sum over a batch will overflow
+    saved["model"]["classifier.4.bias"][1] = -1e38
+    torch.save(saved, out / "CNN.pt")
+    flags = ["--data", tree, "--epochs", 4, "--batch-size", 16, "--lr", 0.002, "--seed", 3, "--resume"]
+    result = run("CNN", *flags, cwd=tmp_path)
+    assert result.status == 1 and result.err.count("\n") == 1
+    assert "epoch 3 is not finite" in result.err and "--lr 0.0002" in result.err
+    assert check_whole(out, "CNN") == 2
+
+
+def fail_for_memory() -> None:
+    import common
+
+    def out_of_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    common.train_epoch = out_of_memory
+
+
+def test_out_of_memory_names_the_batch_size(tree, tmp_path):
+    result = run("CNN", "--data", tree, "--batch-size", 512, cwd=tmp_path, prepare=fail_for_memory)
+    assert result.status == 1 and result.err.count("\n") == 1 and "--batch-size 256" in result.err
+
+
+def test_final_weights_load_in_the_user_s_own_code(stopped):
+    network = load("CNN").build(classes=3)
+    network.load_state_dict(torch.load(stopped / "CNN.pt", weights_only=True)["model"])
