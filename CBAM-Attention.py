@@ -115,5 +115,14 @@ def build(classes: int) -> nn.Module:
     return CNN(widths=(32, 64, 128), attention=CBAM, classes=classes)
 
 
+def look(picture) -> str:
+    picture.pictures()
+    for where, block in picture.stages(CBAM):
+        picture.places(where, block.spatial)
+    for where, block in picture.stages(CBAM):
+        picture.channels(where, block.channel)
+    return "How far each place and each channel is let through: a gate of one colour does not choose."
+
+
 if __name__ == "__main__":
-    run(build)
+    run(build, look)

@@ -30,5 +30,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dropout", type=float, default=0.5, help="share of them dropped in training")
 
 
+def look(picture) -> str:
+    picture.pictures()
+    picture.grad_cam(picture.network.features[-1])
+    return "Places that speak for the true class, by Grad-CAM: no attention, but a row to lay beside it."
+
+
 if __name__ == "__main__":
-    run(build, add_flags)
+    run(build, look, add_flags)

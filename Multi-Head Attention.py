@@ -73,5 +73,14 @@ def build(classes: int) -> nn.Module:
     return CNN(widths=(32, 64, 128), attention=MultiHeadAttention, classes=classes)
 
 
+def look(picture) -> str:
+    picture.pictures(mark=picture.queries[:1])
+    for where, block in picture.stages(MultiHeadAttention):
+        picture.attention(where, block, picture.queries[:1])
+    return (
+        "Where place A looks, head by head, in multiples of a uniform spread (1 everywhere: no preference)."
+    )
+
+
 if __name__ == "__main__":
-    run(build)
+    run(build, look)

@@ -57,5 +57,14 @@ def build(classes: int) -> nn.Module:
     return CNN(widths=(32, 64, 128), attention=SEAttention, classes=classes)
 
 
+def look(picture) -> str:
+    picture.pictures()
+    for where, block in picture.stages(SEAttention):
+        picture.channels(where, block)
+    return (
+        "How far each channel is let through, by class: a column of one colour does not tell classes apart."
+    )
+
+
 if __name__ == "__main__":
-    run(build)
+    run(build, look)

@@ -70,5 +70,12 @@ def build(classes: int) -> nn.Module:
     return CNN(widths=(32, 64, 128), attention=SelfAttention, classes=classes)
 
 
+def look(picture) -> str:
+    picture.pictures(mark=picture.queries)
+    for where, block in picture.stages(SelfAttention):
+        picture.attention(where, block, picture.queries)
+    return "Where the places A and B look, in multiples of a uniform spread (1 everywhere: no preference)."
+
+
 if __name__ == "__main__":
-    run(build)
+    run(build, look)

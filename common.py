@@ -562,6 +562,7 @@ def make_parser(script: Path, own: argparse.ArgumentParser) -> argparse.Argument
         "test/<class>/*; or the word shapes, for images that the program draws",
     )
     add("--out", type=writable_folder, default="plots", help="the folder for what a run leaves")
+    add("--look", action="store_true", help="draw what a trained run attends to, and train nothing")
     add("--resume", action="store_true", help="continue an interrupted run")
     return parser
 
@@ -573,12 +574,15 @@ def continue_command() -> str:
 
 
 def run(
-    build: Callable[..., nn.Module], add_flags: Callable[[argparse.ArgumentParser], None] | None = None
+    build: Callable[..., nn.Module],
+    look: Callable | None = None,
+    add_flags: Callable[[argparse.ArgumentParser], None] | None = None,
 ) -> None:
     """Runs a script: reads its command line, trains its network and records every epoch.
 
     Args:
         build: called with the number of classes, and by name with the script's own flags, for the network.
+        look: adds what the network attends to, to a `pictures.AttentionPicture`, and returns the caption.
         add_flags: adds the script's own flags. When one is typed, the trunk's widths join the run's name.
     """
     for stream in (sys.stdout, sys.stderr):
@@ -601,26 +605,35 @@ def run(
     if options.data == "shapes":
         name += "-shapes"
     try:
-        train(name, options, build, own)
+        train(name, options, build, look, own)
     except Stop as stop:
         parser.exit(stop.status, f"{parser.prog}: {stop}\n")
     except KeyboardInterrupt:
         parser.exit(130, f"\n{parser.prog}: stopped before training began\n")
 
 
-def train(name: str, options: argparse.Namespace, build: Callable[..., nn.Module], own: dict) -> None:
+def train(
+    name: str,
+    options: argparse.Namespace,
+    build: Callable[..., nn.Module],
+    look: Callable | None,
+    own: dict,
+) -> None:
     """Trains a run's network, from the first epoch or, with `--resume`, from where it stopped."""
-    from pictures import plot_comparison, plot_run
+    from pictures import plot_attention, plot_comparison, plot_run
 
     keep_freed_memory()
     out, device, precision = options.out, options.device, options.precision
     checkpoint = out / f"{name}.pt"
-    settings = {key: getattr(options, key) for key in ("batch_size", "lr", "seed", "precision")}
-    settings = {"script": Path(sys.argv[0]).stem, **settings, **own}
-    saved = read_checkpoint(checkpoint) if options.resume and checkpoint.exists() else None
+    settings = {"script": Path(sys.argv[0]).stem, **own}
+    if not options.look:
+        settings |= {key: getattr(options, key) for key in ("batch_size", "lr", "seed", "precision")}
+    elif not checkpoint.exists():
+        raise Stop(f"{checkpoint} is not there to look at: train it first, without --look", 2)
+    saved = read_checkpoint(checkpoint) if (options.resume or options.look) and checkpoint.exists() else None
     if saved:
         refuse_difference(checkpoint, saved["settings"], settings)
-        if len(saved["history"]) > options.epochs:
+        if len(saved["history"]) > options.epochs and not options.look:
             raise Stop(f"{checkpoint} has {len(saved['history'])} epochs already: give more in --epochs", 2)
 
     data = load_data(options.data)
@@ -660,6 +673,14 @@ def train(name: str, options: argparse.Namespace, build: Callable[..., nn.Module
         plot_run(out / f"{name}.png", title, data.name, history, options.epochs)
         plot_comparison(out, data.name)
 
+    def draw_attention() -> None:
+        title = f"What {name.removesuffix('-shapes')} attends to on {data.name}, after epoch {len(history)}"
+        plot_attention(out / f"{name}-attention.png", title, model, data, look)
+
+    if options.look:
+        draw_attention()
+        print(f"Done: {out / name}-attention.png")
+        return
     print(
         f"{name}: {parameters:,} parameters on {device} in {precision}; {data.name}: "
         f"{len(data.train_labels):,} images to train, {len(data.test_labels):,} to test",
@@ -689,6 +710,8 @@ def train(name: str, options: argparse.Namespace, build: Callable[..., nn.Module
                 f"Test Loss: {tested[0]:.4f}, Test Acc: {tested[1]:.2f}%",
                 flush=True,
             )
+        if look:
+            draw_attention()
     except KeyboardInterrupt:
         raise Stop(f"stopped after {len(history)} epochs; continue with: {continue_command()}", 130) from None
     except OSError as error:

@@ -1,16 +1,23 @@
-"""The pictures of a run: its curves, and the comparison of all the runs in a folder."""
+"""The pictures of a run: its curves, the comparison with the folder's other runs, what it attends to."""
 
 import io
 import math
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
+from torch import Tensor, nn
 
-from common import Epoch, read_csv, write
+from common import Data, Epoch, normalize, read_csv, write
+
+# ---- curves --------------------------------------------------------------------------------------------
 
 # Colours by Okabe and Ito, which colour-blind readers can tell apart; markers for readers in grey.
 STYLES = {
@@ -129,3 +136,199 @@ def data_of(plot: Path) -> str | None:
             return image.info.get("Source")
     except OSError:
         return None
+
+
+# ---- what a network attends to -------------------------------------------------------------------------
+
+QUERIES = (
+    (16, 16),
+    (8, 8),
+)  # pixels (row, column) whose attention is drawn: the middle, and above left of it
+
+
+class AttentionPicture:
+    """Rows of panels that show what a trained network attends to, on the first test image of each class.
+
+    A script's `look(picture)` adds the rows that suit its block; `picture.network` is the trained network.
+    """
+
+    def __init__(self, network: nn.Module, data: Data):
+        self.network, self.data = network.eval(), data
+        first = [(data.test_labels == label).nonzero()[:1, 0] for label in range(len(data.classes))]
+        self.chosen = torch.cat(first)[:10]  # the test images that are drawn
+        self.images = data.test_images[self.chosen]
+        self.queries = QUERIES
+        self.rows = []  # (height in inches, function that draws on a SubFigure)
+
+    def stages(self, kind: type[nn.Module]) -> list[tuple[str, nn.Module]]:
+        """The network's blocks of a class, each with the words that say where it stands."""
+        found, stage = [], 0
+        for layer in self.network.features:
+            stage += isinstance(layer, nn.Conv2d)
+            if isinstance(layer, kind):
+                found.append((f"after stage {stage}", layer))
+        return found
+
+    @torch.no_grad()
+    def outputs(self, block: nn.Module, method: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        """`method` of what reaches `block` as the network sees the images, (N, ...) on the CPU."""
+        results = []
+        hook = block.register_forward_pre_hook(lambda _, inputs: results.append(method(inputs[0]).cpu()))
+        device = next(self.network.parameters()).device
+        for batch in images.split(500):
+            self.network(normalize(batch.to(device)))
+        hook.remove()
+        return torch.cat(results)
+
+    def panels(self, label: str, draw_panel: Callable, scale: tuple | None = None) -> None:
+        """A row with a panel for each image, by `draw_panel(axes, i)`. `scale`: meaning, lowest, highest."""
+
+        def draw_row(area: SubFigure) -> None:
+            axes = area.subplots(1, 10)
+            area.subplots_adjust(left=0.13, right=0.925, bottom=0.06, top=0.88, wspace=0.05)
+            area.text(0.005, 0.45, label, va="center", fontsize=9)
+            for i, panel in enumerate(axes):
+                panel.axis("off")
+                if i < len(self.images):
+                    draw_panel(panel, i)
+                    panel.set(xlim=(0, 32), ylim=(32, 0), aspect="equal")
+            if scale:
+                meaning, low, high = scale
+                bar = ScalarMappable(Normalize(low, high), "viridis")
+                bar = area.colorbar(bar, cax=area.add_axes((0.935, 0.08, 0.01, 0.78)))
+                bar.set_label(meaning, fontsize=8)
+
+        self.rows.append((1.15, draw_row))
+
+    def pictures(self, mark: Sequence[tuple[int, int]] = ()) -> None:
+        """The images themselves, with the class above and query pixels marked."""
+
+        def draw_panel(panel: Axes, i: int) -> None:
+            self.show_image(panel, i)
+            name = self.data.classes[self.data.test_labels[self.chosen[i]]]
+            panel.set_title(name, fontsize=9, pad=3, parse_math=False)
+            for number, (row, column) in enumerate(mark):
+                panel.text(column, row, "AB"[number], color="white", fontsize=8, weight="bold", ha="center",
+                           va="center", bbox={"boxstyle": "circle,pad=0.15", "color": "#D55E00"})  # fmt: skip
+
+        self.panels("test image", draw_panel)
+
+    def show_image(self, panel: Axes, i: int) -> None:
+        panel.imshow(self.images[i].permute(1, 2, 0).numpy(), extent=(0, 32, 32, 0))
+
+    def maps(self, label: str, values: Tensor, meaning: str, low: float, high: float) -> None:
+        """A row of maps (N, h, w), each stretched over its image's 32x32 pixels."""
+
+        def draw_panel(panel: Axes, i: int) -> None:
+            grey = self.images[i].float().mean(0).numpy()
+            panel.imshow(grey, cmap="gray", extent=(0, 32, 32, 0), vmin=0, vmax=255)
+            panel.imshow(
+                values[i].numpy(), cmap="viridis", vmin=low, vmax=high, extent=(0, 32, 32, 0), alpha=0.75
+            )
+
+        label = f"{label}\n{values.min():.2f} to {values.max():.2f}"
+        self.panels(label, draw_panel, (meaning, low, high))
+
+    def attention(self, where: str, block: nn.Module, queries: Sequence[tuple[int, int]]) -> None:
+        """Rows of the block's `weights`, for each query and head: (N, HW, HW) or (N, heads, HW, HW)."""
+        weights = self.outputs(block, block.weights, self.images)
+        side = math.isqrt(weights.shape[-1])
+        weights = weights.reshape(len(self.images), -1, side * side, side * side)
+        for letter, (row, column) in zip("AB", queries, strict=False):
+            cell = row * side // 32 * side + column * side // 32
+            for head in range(weights.shape[1]):
+                label = f"{where}, query {letter}" if weights.shape[1] == 1 else f"{where}, head {head + 1}"
+                maps = weights[:, head, cell].reshape(-1, side, side) * side * side
+                self.maps(
+                    f"{label}\ngamma = {block.gamma.item():+.3f}", maps, "times uniform\n(4 or more)", 0, 4
+                )
+
+    def places(self, where: str, block: nn.Module) -> None:
+        """A row with the block's `gate` of each place, (N, 1, H, W)."""
+        gates = self.outputs(block, block.gate, self.images)
+        self.maps(f"gate of places\n{where}", gates[:, 0], "gate", 0, 1)
+
+    def channels(self, where: str, block: nn.Module) -> None:
+        """The block's `gate` (N, C), its mean over each class's test images: classes down, channels across."""
+        gates = self.outputs(block, block.gate, self.data.test_images)
+        present = self.data.test_labels.unique()[:10].tolist()
+        means = torch.stack([gates[self.data.test_labels == label].mean(0) for label in present])  # (K, C)
+        means = means[:, means.mean(0).argsort()]
+
+        def draw_row(area: SubFigure) -> None:
+            axes = area.subplots()
+            area.subplots_adjust(left=0.13, right=0.925, bottom=0.17, top=0.87)
+            shown = axes.imshow(
+                means.numpy(), aspect="auto", cmap="viridis", vmin=0, vmax=1, interpolation="none"
+            )
+            axes.set_yticks(range(len(present)), [self.data.classes[label] for label in present], fontsize=9)
+            axes.set_xlabel(f"{means.shape[1]} channels, by mean gate", fontsize=9)
+            axes.set_title(
+                f"gate of channels {where}: {means.min():.2f} to {means.max():.2f}; spread of a channel between "
+                f"classes: {means.std(0).mean():.3f} (standard deviation, mean over channels)",
+                fontsize=10,
+            )
+            area.colorbar(shown, cax=area.add_axes((0.935, 0.17, 0.01, 0.7)), label="mean gate")
+
+        self.rows.append((2.9, draw_row))
+
+    def transforms(self, block: nn.Module) -> None:
+        """The images with what the block's `theta` (N, 2, 3) samples, and the warped results."""
+        theta = self.outputs(block, block.theta, self.images)
+        warped = self.outputs(block, block.forward, self.images).add(1).div(2).clamp(0, 1)
+        corners = torch.tensor([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1], [-1, -1, 1]]).float()
+
+        def draw_panel(panel: Axes, i: int) -> None:
+            self.show_image(panel, i)
+            x, y = 16 * (theta[i] @ corners.T + 1)
+            panel.plot(x, y, color="#D55E00", linewidth=2, clip_on=False)
+
+        self.panels("sampled frame", draw_panel)
+        self.panels(
+            "what the\nnetwork sees",
+            lambda panel, i: panel.imshow(warped[i].permute(1, 2, 0).numpy(), extent=(0, 32, 32, 0)),
+        )
+        everywhere = self.outputs(block, block.theta, self.data.test_images)
+        shift = 16 * (everywhere @ corners[:4].T - corners[:4, :2].T).norm(dim=1)  # (N, 4) pixels
+        text = (
+            f"Over the {len(shift):,} test images the frame's corners lie {shift.mean():.1f} pixels from the "
+            f"image's own on average (furthest: {shift.max():.1f});\ntheta is "
+            f"{' '.join(f'{number:+.2f}' for number in everywhere.mean(0).flatten())} on average and varies "
+            f"between images by {everywhere.std(0).mean():.4f} (standard deviation, mean of the six)."
+        )
+        self.rows.append((0.6, lambda area: area.text(0.13, 0.5, text, va="center", fontsize=9)))
+
+    def grad_cam(self, layer: nn.Module) -> None:
+        """Grad-CAM of the true class at a layer's output (Selvaraju et al. 2017, arXiv 1610.02391).
+
+        Channel weights are the class score's gradients, averaged over places; the map is the ReLU of the
+        weighted sum of channels, divided by its maximum.
+        """
+        device = next(self.network.parameters()).device
+        kept = []
+        hook = layer.register_forward_hook(lambda _, inputs, output: kept.append(output))
+        with torch.enable_grad():
+            logits = self.network(normalize(self.images.to(device)))
+            score = logits.gather(1, self.data.test_labels[self.chosen].to(device)[:, None]).sum()
+            [gradient] = torch.autograd.grad(score, kept)
+        hook.remove()
+        cam = (gradient.mean((2, 3), keepdim=True) * kept[0].detach()).sum(1).relu().cpu()  # (N, h, w)
+        self.maps("Grad-CAM of\nthe true class", cam / cam.amax((1, 2), keepdim=True).clamp(min=1e-12),
+                  "of its maximum", 0, 1)  # fmt: skip
+
+    def figure(self, title: str, caption: str) -> Figure:
+        heights = [0.75, *(height for height, _ in self.rows)]
+        figure = Figure(figsize=(12, sum(heights)), dpi=150)
+        areas = figure.subfigures(len(heights), 1, height_ratios=heights)
+        areas[0].text(0.5, 0.72, title, ha="center", va="center", fontsize=13, parse_math=False)
+        areas[0].text(0.5, 0.25, caption, ha="center", va="center", fontsize=10)
+        for area, (_, draw_row) in zip(areas[1:], self.rows, strict=True):
+            draw_row(area)
+        return figure
+
+
+def plot_attention(path: Path, title: str, network: nn.Module, data: Data, look: Callable) -> None:
+    """Draws what a trained network attends to: `look(picture)` adds the rows and returns the caption."""
+    picture = AttentionPicture(network, data)
+    caption = look(picture)
+    save(picture.figure(title, caption), path, data.name)
