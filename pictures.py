@@ -249,7 +249,7 @@ class AttentionPicture:
         self.maps(f"gate of places\n{where}", gates[:, 0], "gate", 0, 1)
 
     def channels(self, where: str, block: nn.Module) -> None:
-        """The block's `gate` (N, C), its mean over each class's test images: classes down, channels across."""
+        """The mean of the block's `gate` (N, C) over each class's test images: a row a class."""
         gates = self.outputs(block, block.gate, self.data.test_images)
         present = self.data.test_labels.unique()[:10].tolist()
         means = torch.stack([gates[self.data.test_labels == label].mean(0) for label in present])  # (K, C)
@@ -264,8 +264,8 @@ class AttentionPicture:
             axes.set_yticks(range(len(present)), [self.data.classes[label] for label in present], fontsize=9)
             axes.set_xlabel(f"{means.shape[1]} channels, by mean gate", fontsize=9)
             axes.set_title(
-                f"gate of channels {where}: {means.min():.2f} to {means.max():.2f}; spread of a channel between "
-                f"classes: {means.std(0).mean():.3f} (standard deviation, mean over channels)",
+                f"gate of channels {where}: {means.min():.2f} to {means.max():.2f}; a channel's spread "
+                f"between classes: {means.std(0).mean():.3f} (standard deviation, mean over channels)",
                 fontsize=10,
             )
             area.colorbar(shown, cax=area.add_axes((0.935, 0.17, 0.01, 0.7)), label="mean gate")

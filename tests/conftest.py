@@ -5,7 +5,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from helpers import make_archive, make_tree
+from helpers import SCRIPTS, Process, make_archive, make_tree
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +19,20 @@ def archive(tmp_path_factory):
     """A small CIFAR-10 archive that no test changes, and its checksums."""
     path = tmp_path_factory.mktemp("archive") / "cifar-10-python.tar.gz"
     return path, make_archive(path)
+
+
+@pytest.fixture(scope="session")
+def finished(tree, tmp_path_factory):
+    """Every script, run for two epochs in a folder of its own: {script: (result, folder)}."""
+    runs = {}
+    for pair in (SCRIPTS[:2], SCRIPTS[2:4], SCRIPTS[4:6], SCRIPTS[6:]):  # two at a time
+        folders = {script: tmp_path_factory.mktemp("finished") for script in pair}
+        started = [
+            Process(script, "--data", tree, "--epochs", 2, cwd=folder) for script, folder in folders.items()
+        ]
+        for script, process in zip(pair, started, strict=True):
+            runs[script] = process.wait(), folders[script]
+    return runs
 
 
 @pytest.fixture

@@ -164,17 +164,16 @@ def test_grad_cam_is_its_formula(data):
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_look_draws_again_and_trains_nothing(script, tree, tmp_path):
-    assert run(script, "--data", tree, "--epochs", 1, "--seed", 3, cwd=tmp_path).status == 0
-    path = tmp_path / "plots" / f"{script}-attention.png"
-    with Image.open(path) as picture:
+def test_look_draws_again_and_trains_nothing(script, finished, tree):
+    plots = finished[script][1] / "plots"
+    with Image.open(plots / f"{script}-attention.png") as picture:
         picture.load()
         assert picture.width == 1800 and picture.info["Source"] == "tiny tree"
-    before = {file.name: file.read_bytes() for file in (tmp_path / "plots").iterdir()}
-    path.unlink()
-    result = run(script, "--data", tree, "--look", cwd=tmp_path)
+    before = {file.name: file.read_bytes() for file in plots.iterdir()}
+    (plots / f"{script}-attention.png").unlink()
+    result = run(script, "--data", tree, "--look", cwd=plots.parent)
     assert (result.status, result.err) == (0, "") and "Epoch [" not in result.out
-    assert {file.name: file.read_bytes() for file in (tmp_path / "plots").iterdir()} == before
+    assert {file.name: file.read_bytes() for file in plots.iterdir()} == before
 
 
 def test_nothing_to_look_at(tree, tmp_path):

@@ -17,13 +17,13 @@ LINE = re.compile(
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_two_epochs(script, tree, tmp_path):
-    result = run(script, "--data", tree, "--epochs", 2, cwd=tmp_path)
+def test_two_epochs(script, finished):
+    result, folder = finished[script]
     assert (result.status, result.err) == (0, "")  # and no bars in a log
     lines = [line for line in result.out.splitlines() if line.startswith("Epoch")]
     assert [LINE.fullmatch(line)[1] for line in lines] == ["1", "2"]
 
-    with (tmp_path / "plots" / f"{script}.csv").open(encoding="utf-8", newline="") as file:
+    with (folder / "plots" / f"{script}.csv").open(encoding="utf-8", newline="") as file:
         epochs = list(csv.DictReader(file))
     assert list(epochs[0]) == ["epoch", "train_loss", "train_acc", "test_loss", "test_acc", "seconds"]
     for line, epoch in zip(lines, epochs, strict=True):
@@ -31,10 +31,10 @@ def test_two_epochs(script, tree, tmp_path):
         recorded = [float(epoch[key]) for key in ("train_loss", "train_acc", "test_loss", "test_acc")]
         assert numbers == pytest.approx(recorded, abs=0.006)
 
-    with Image.open(tmp_path / "plots" / f"{script}.png") as plot:
+    with Image.open(folder / "plots" / f"{script}.png") as plot:
         assert plot.size == (1200, 500)
         assert plot.info["Source"] == "tiny tree"
-    with Image.open(tmp_path / "plots" / "comparison.png") as plot:
+    with Image.open(folder / "plots" / "comparison.png") as plot:
         assert plot.size == (1200, 700)
 
 
@@ -53,8 +53,13 @@ def test_as_a_newcomer_types_it(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert "5,000 images to train, 1,000 to test" in done.stdout and "Epoch [1/1] Train Loss" in done.stdout
-    left = {path.name for path in (tmp_path / "plots").iterdir()}
-    assert left == {f"SE-Attention-shapes.{end}" for end in ("png", "csv", "pt")} | {"comparison-shapes.png"}
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {
+        "SE-Attention-shapes.png",
+        "SE-Attention-shapes.csv",
+        "SE-Attention-shapes.pt",
+        "SE-Attention-shapes-attention.png",
+        "comparison-shapes.png",
+    }
 
 
 def test_means_are_exact(tree, tmp_path):
