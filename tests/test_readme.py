@@ -2,6 +2,7 @@
 
 import re
 from importlib import import_module
+from urllib.parse import unquote
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def test_every_flag_is_explained(script, own, tmp_path):
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         if not target.startswith("https://"):
-            assert (ROOT / target).exists(), target
+            assert (ROOT / unquote(target)).exists(), target
     headings = {
         re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)", README, re.M)
     }
