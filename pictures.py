@@ -71,6 +71,9 @@ def plot_comparison(folder: Path, data: str) -> None:
     epochs = max(len(history) for history in runs.values())
     figure, loss, accuracy = panels(f"Test loss and test accuracy on {data}", epochs, height=7)
     figure.subplots_adjust(bottom=0.25, top=0.88)
+    loss.yaxis.get_major_locator().set_params(
+        subs=(1, 1.2, 1.5, 2, 3, 4, 5, 7)
+    )  # a narrower range than a run's
     for i, name in enumerate(names):
         history = runs[name]
         colour, marker = STYLES.get(

@@ -75,9 +75,9 @@ def server(archive):
                     self.answer(content, length="many")
                 case "stall":
                     self.answer(content[:1000], length=len(content))
-                    done.wait(30)
+                    done.wait(300)
                 case "silent":
-                    done.wait(30)
+                    done.wait(300)
 
     done = threading.Event()
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -62,9 +62,11 @@ class Process:
         self.process = CONTEXT.Process(target=child, args=(str(path), arguments, str(cwd), names, prepare))
         self.process.start()
 
-    def wait(self, seconds: float = 100) -> Result:
+    def wait(self, seconds: float = 60) -> Result:
         self.process.join(seconds)
-        assert self.process.exitcode is not None, "still running"
+        if self.process.exitcode is None:
+            self.process.kill()
+            raise AssertionError("still running")
         texts = []
         for log in self.logs:
             texts.append(log.read_text(encoding="utf-8"))

@@ -64,7 +64,7 @@ def test_the_drawn_attention_is_the_block_s(data):
     picture, panels = drawn("Self-Attention", data)
     block = picture.network.features[10]  # after stage 3: 4x4
     weights = block.weights(before(picture.network, 10, data.test_images[[6]]))  # the first of class 2
-    for row, (y, x) in ((3, (16, 16)), (4, (8, 8))):
+    for row, (y, x) in ((3, (16, 16)), (4, (8, 24))):
         expected = weights[0, y // 8 * 4 + x // 8].reshape(4, 4) * 16
         np.testing.assert_allclose(overlay(panels, row, 2), expected.detach(), rtol=1e-4)
 

@@ -103,6 +103,12 @@ def test_a_seed_orders_the_images_alike_in_every_script():
     assert not orders[0].equal(torch.randperm(1000))
 
 
+def test_pixels_are_scaled_to_minus_1_and_1():
+    from common import normalize
+
+    assert normalize(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx([-1, -0.6, 1])
+
+
 def test_training_is_plain_adam_on_the_same_batches():
     """The fast loop against a plain one: contiguous maps, ReLU before pool, unfused Adam."""
     from torch import nn
@@ -136,6 +142,7 @@ def test_training_is_plain_adam_on_the_same_batches():
         loss.backward()
         optimizer.step()
         expected.append(loss.item())
+    trained = [parameter.detach().clone() for parameter in plain.parameters()]
 
     network.load_state_dict(start)
     network.to(memory_format=torch.channels_last)
@@ -144,6 +151,8 @@ def test_training_is_plain_adam_on_the_same_batches():
     seed(0, epoch=1)
     mean, _ = train_epoch(network, optimizer, images, data.train_labels, 64)
     assert mean == pytest.approx(sum(expected) / len(expected), rel=1e-5)
+    for fast, slow in zip(network.parameters(), trained, strict=True):
+        torch.testing.assert_close(fast, slow, rtol=0, atol=1e-4)  # after ten steps of 0.001
 
 
 def test_controls_write_their_own_files(tree, tmp_path):
