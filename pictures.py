@@ -143,10 +143,7 @@ def data_of(plot: Path) -> str | None:
 
 # ---- what a network attends to -------------------------------------------------------------------------
 
-QUERIES = (
-    (16, 16),
-    (8, 8),
-)  # pixels (row, column) whose attention is drawn: the middle, and above left of it
+QUERIES = ((16, 16), (8, 24))  # (row, column) of the pixels whose attention is drawn: middle, above right
 
 
 class AttentionPicture:
