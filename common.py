@@ -48,7 +48,7 @@ class Stop(Exception):
 
 
 class Data(NamedTuple):
-    """A data set in memory: images (N, 3, 32, 32) uint8 from 0 to 255, labels (N,) int64 from 0 to K - 1."""
+    """A data set in memory: images (N, 3, 32, 32) uint8, channels last, labels (N,) int64 from 0 to K - 1."""
 
     name: str
     classes: list[str]  # K of them
@@ -113,7 +113,7 @@ def read_cifar10(folder: Path) -> Data:
 
     def read() -> Data:
         train, test = CIFAR10(folder, train=True), CIFAR10(folder, train=False)
-        images = [torch.from_numpy(part.data).permute(0, 3, 1, 2) for part in (train, test)]
+        images = [torch.from_numpy(part.data.copy("C")).permute(0, 3, 1, 2) for part in (train, test)]
         labels = [torch.tensor(part.targets) for part in (train, test)]
         return Data("CIFAR-10", train.classes, images[0], labels[0], images[1], labels[1])
 
@@ -605,121 +605,157 @@ def run(
     if options.data == "shapes":
         name += "-shapes"
     try:
-        train(name, options, build, look, own)
+        this = Run(name, options, build, look, own)
+        this.draw_attention() if options.look else this.train()
     except Stop as stop:
         parser.exit(stop.status, f"{parser.prog}: {stop}\n")
     except KeyboardInterrupt:
         parser.exit(130, f"\n{parser.prog}: stopped before training began\n")
+    print(f"Done: see {options.out / name}*.png")
 
 
-def train(
-    name: str,
-    options: argparse.Namespace,
-    build: Callable[..., nn.Module],
-    look: Callable | None,
-    own: dict,
-) -> None:
-    """Trains a run's network, from the first epoch or, with `--resume`, from where it stopped."""
-    from pictures import plot_attention, plot_comparison, plot_run
+class Run:
+    """A script's run: its network, its history so far, and the files that keep them."""
 
-    keep_freed_memory()
-    out, device, precision = options.out, options.device, options.precision
-    checkpoint = out / f"{name}.pt"
-    settings = {"script": Path(sys.argv[0]).stem, **own}
-    if not options.look:
-        settings |= {key: getattr(options, key) for key in ("batch_size", "lr", "seed", "precision")}
-    elif not checkpoint.exists():
-        raise Stop(f"{checkpoint} is not there to look at: train it first, without --look", 2)
-    saved = read_checkpoint(checkpoint) if (options.resume or options.look) and checkpoint.exists() else None
-    if saved:
-        refuse_difference(checkpoint, saved["settings"], settings)
-        if len(saved["history"]) > options.epochs and not options.look:
-            raise Stop(f"{checkpoint} has {len(saved['history'])} epochs already: give more in --epochs", 2)
+    def __init__(
+        self, name: str, options: argparse.Namespace, build: Callable, look: Callable | None, own: dict
+    ):
+        self.name, self.options, self.look = name, options, look
+        self.checkpoint = options.out / f"{name}.pt"
+        self.settings = {"script": Path(sys.argv[0]).stem, **own}
+        if not options.look:  # which does not depend on how the network was trained
+            self.settings |= {key: getattr(options, key) for key in ("batch_size", "lr", "seed", "precision")}
+        saved = self.read_saved()
 
-    data = load_data(options.data)
-    seed(options.seed, epoch=0)
-    model = build(classes=len(data.classes), **own).to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(model.parameters(), lr=options.lr, fused=True)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    settings["data"] = fingerprint(data)
-    settings["network"] = f"{parameters:,} parameters ({zlib.crc32(repr(model).encode()):08x})"
-    history = []
-    if saved:
-        refuse_difference(checkpoint, saved["settings"], settings)
+        keep_freed_memory()
+        self.data = load_data(options.data)
+        seed(options.seed, epoch=0)
+        self.model = build(classes=len(self.data.classes), **own)
+        self.model.to(options.device, memory_format=torch.channels_last)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=options.lr, fused=True)
+        self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        layers = zlib.crc32(repr(self.model).encode())
+        self.settings |= {
+            "data": fingerprint(self.data),
+            "network": f"{self.parameters:,} parameters ({layers:08x})",
+        }
+        self.history = []
+        if saved:
+            self.restore(saved)
+        elif self.checkpoint.exists() and unfinished(self.checkpoint):
+            print(f"{self.checkpoint} is of an unfinished run: kept as {self.checkpoint.name}.old")
+            self.checkpoint.replace(f"{self.checkpoint}.old")
+
+    def read_saved(self) -> dict | None:
+        """The checkpoint to go on from, checked against what was typed."""
+        resume, look, epochs = self.options.resume, self.options.look, self.options.epochs
+        if not self.checkpoint.exists():
+            if look:
+                raise Stop(f"{self.checkpoint} is not there to look at: train first, without --look", 2)
+            return None
+        if not (resume or look):
+            return None
+        saved = read_checkpoint(self.checkpoint)
+        refuse_difference(self.checkpoint, saved["settings"], self.settings)
+        if not look and len(saved["history"]) > epochs:
+            raise Stop(
+                f"{self.checkpoint} has {len(saved['history'])} epochs already: give more in --epochs", 2
+            )
+        return saved
+
+    def restore(self, saved: dict) -> None:
+        refuse_difference(self.checkpoint, saved["settings"], self.settings)
         try:
-            model.load_state_dict(saved["model"])
-            optimizer.load_state_dict(saved["optimizer"])
+            self.model.load_state_dict(saved["model"])
+            self.optimizer.load_state_dict(saved["optimizer"])
         except Exception as error:
-            raise Stop(f"{checkpoint} does not fit the network: start afresh without --resume", 2) from error
-        history = saved["history"]
-    elif checkpoint.exists() and unfinished(checkpoint):
-        print(f"{checkpoint} is of an unfinished run: kept as {checkpoint.name}.old")
-        checkpoint.replace(f"{checkpoint}.old")
+            raise Stop(
+                f"{self.checkpoint} does not fit the network: start afresh without --resume", 2
+            ) from error
+        self.history = saved["history"]
 
-    def record() -> None:
+    def train(self) -> None:
+        """Trains the epochs that are missing, and records each."""
+        options, history, data = self.options, self.history, self.data
+        print(
+            f"{self.name}: {self.parameters:,} parameters on {options.device} in {options.precision}; "
+            f"{data.name}: {len(data.train_labels):,} images to train, {len(data.test_labels):,} to test",
+            flush=True,
+        )
+        try:
+            train_images, train_labels, test_images, test_labels = (
+                part.to(options.device) for part in data[2:]
+            )
+            if history:
+                self.record()
+            for epoch in range(len(history) + 1, options.epochs + 1):
+                start = time.perf_counter()
+                seed(options.seed, epoch)
+                progress = f"Epoch [{epoch}/{options.epochs}]"
+                train_loss, train_acc = train_epoch(
+                    self.model,
+                    self.optimizer,
+                    train_images,
+                    train_labels,
+                    options.batch_size,
+                    options.precision,
+                    progress,
+                )
+                test_loss, test_acc = evaluate(self.model, test_images, test_labels, options.precision)
+                seconds = time.perf_counter() - start
+                if not math.isfinite(train_loss + test_loss):
+                    raise Stop(
+                        f"the loss of epoch {epoch} is not finite: try --lr {options.lr / 10:g}; "
+                        f"what {len(history)} epochs gave is kept in {options.out}"
+                    )
+                history.append(Epoch(epoch, train_loss, train_acc, test_loss, test_acc, seconds))
+                self.record()
+                print(
+                    f"{progress} Train Loss: {train_loss:.4f}, Train Acc: {train_acc:.2f}% "
+                    f"Test Loss: {test_loss:.4f}, Test Acc: {test_acc:.2f}%",
+                    flush=True,
+                )
+            self.draw_attention()
+        except KeyboardInterrupt:
+            raise Stop(
+                f"stopped after {len(history)} epochs; continue with: {continue_command()}", 130
+            ) from None
+        except OSError as error:
+            raise Stop(
+                f"cannot write ({error}); mend that, then continue with: {continue_command()}"
+            ) from error
+        except RuntimeError as error:
+            if "memory" not in str(error):  # torch.OutOfMemoryError on a GPU, plain RuntimeError on the CPU
+                raise
+            smaller = max(1, options.batch_size // 2)
+            raise Stop(f"out of memory on {options.device}: try --batch-size {smaller}") from error
+
+    def record(self) -> None:
+        """Brings the run's files up to date, the checkpoint first: the others can be made from it."""
+        from pictures import plot_comparison, plot_run
+
+        out, name, history = self.options.out, self.name, self.history
         write_checkpoint(
-            checkpoint,
-            settings=settings,
-            epochs=options.epochs,
+            self.checkpoint,
+            settings=self.settings,
+            epochs=self.options.epochs,
             history=[tuple(epoch) for epoch in history],
-            model=model.state_dict(),
-            optimizer=optimizer.state_dict(),
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
         )
         write_csv(out / f"{name}.csv", history)
         title = (
-            f"{name.removesuffix('-shapes')} on {data.name}: {parameters:,} parameters, "
+            f"{name.removesuffix('-shapes')} on {self.data.name}: {self.parameters:,} parameters, "
             f"test accuracy {history[-1].test_acc:.2f}% after epoch {len(history)}"
         )
-        plot_run(out / f"{name}.png", title, data.name, history, options.epochs)
-        plot_comparison(out, data.name)
+        plot_run(out / f"{name}.png", title, self.data.name, history, self.options.epochs)
+        plot_comparison(out, self.data.name)
 
-    def draw_attention() -> None:
-        title = f"What {name.removesuffix('-shapes')} attends to on {data.name}, after epoch {len(history)}"
-        plot_attention(out / f"{name}-attention.png", title, model, data, look)
+    def draw_attention(self) -> None:
+        from pictures import plot_attention
 
-    if options.look:
-        draw_attention()
-        print(f"Done: {out / name}-attention.png")
-        return
-    print(
-        f"{name}: {parameters:,} parameters on {device} in {precision}; {data.name}: "
-        f"{len(data.train_labels):,} images to train, {len(data.test_labels):,} to test",
-        flush=True,
-    )
-    train_images, train_labels, test_images, test_labels = (tensor.to(device) for tensor in data[2:])
-    try:
-        if saved:
-            record()
-        for epoch in range(len(history) + 1, options.epochs + 1):
-            start = time.perf_counter()
-            seed(options.seed, epoch)
-            bar = f"Epoch [{epoch}/{options.epochs}]"
-            trained = train_epoch(
-                model, optimizer, train_images, train_labels, options.batch_size, precision, bar
-            )
-            tested = evaluate(model, test_images, test_labels, precision)
-            if not math.isfinite(trained[0] + tested[0]):
-                raise Stop(
-                    f"the loss of epoch {epoch} is not finite: try --lr {options.lr / 10:g}; "
-                    f"what {len(history)} epochs gave is kept in {out}"
-                )
-            history.append(Epoch(epoch, *trained, *tested, time.perf_counter() - start))
-            record()
-            print(
-                f"{bar} Train Loss: {trained[0]:.4f}, Train Acc: {trained[1]:.2f}% "
-                f"Test Loss: {tested[0]:.4f}, Test Acc: {tested[1]:.2f}%",
-                flush=True,
-            )
-        if look:
-            draw_attention()
-    except KeyboardInterrupt:
-        raise Stop(f"stopped after {len(history)} epochs; continue with: {continue_command()}", 130) from None
-    except OSError as error:
-        raise Stop(f"cannot write ({error}); mend that, then continue with: {continue_command()}") from error
-    except RuntimeError as error:
-        if "memory" not in str(error):  # torch.OutOfMemoryError on a GPU, plain RuntimeError on the CPU
-            raise
-        raise Stop(
-            f"out of memory on {device}: try --batch-size {max(1, options.batch_size // 2)}"
-        ) from error
-    print(f"Done: {out / name}.png, .csv and .pt, and the comparison of the runs in {out}")
+        if self.look:
+            script = self.name.removesuffix("-shapes")
+            title = f"What {script} attends to on {self.data.name}, after epoch {len(self.history)}"
+            path = self.options.out / f"{self.name}-attention.png"
+            plot_attention(path, title, self.model, self.data, self.look)

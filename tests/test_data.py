@@ -43,6 +43,7 @@ def test_reads_cifar10_from_an_archive_put_there_by_hand(cifar, tmp_path):
     data = load_data(str(tmp_path))
     assert data.name == "CIFAR-10" and data.classes == [f"class {i}" for i in range(10)]
     assert data.train_images.shape == (50, 3, 32, 32) and data.test_images.shape == (10, 3, 32, 32)
+    assert data.train_images.is_contiguous(memory_format=torch.channels_last)  # or every step would reorder
     assert data.train_images.dtype == torch.uint8 and data.test_labels.dtype == torch.int64
     assert data.train_labels.tolist() == [*range(10)] * 5
     with tarfile.open(cifar) as archive:  # against the file's own layout: planes of 1,024 red, green, blue

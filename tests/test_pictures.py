@@ -178,7 +178,7 @@ def test_look_draws_again_and_trains_nothing(script, finished, tree):
 
 def test_nothing_to_look_at(tree, tmp_path):
     result = run("SE-Attention", "--data", tree, "--look", cwd=tmp_path)
-    assert result.status == 2 and "train it first" in result.err and result.err.count("\n") == 1
+    assert result.status == 2 and "train first" in result.err and result.err.count("\n") == 1
 
 
 def test_a_script_without_its_look_still_trains(tree, tmp_path):
