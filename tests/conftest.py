@@ -28,7 +28,8 @@ def finished(tree, tmp_path_factory):
     for pair in (SCRIPTS[:2], SCRIPTS[2:4], SCRIPTS[4:6], SCRIPTS[6:]):  # two at a time
         folders = {script: tmp_path_factory.mktemp("finished") for script in pair}
         started = [
-            Process(script, "--data", tree, "--epochs", 2, cwd=folder) for script, folder in folders.items()
+            Process(script, "--data", tree, "--epochs", 2, cwd=folder, attention=True)
+            for script, folder in folders.items()
         ]
         for script, process in zip(pair, started, strict=True):
             runs[script] = process.wait(), folders[script]

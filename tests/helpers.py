@@ -52,14 +52,23 @@ class Result(NamedTuple):
 
 
 class Process:
-    """A running script. `prepare` is called in its process first, to swap in a test's server, say."""
+    """A running script. `prepare` is called in its process first, to swap in a test's server, say.
 
-    def __init__(self, script: str, *arguments: object, cwd: Path, prepare: Callable[[], None] | None = None):
+    Without `attention` it leaves out the attention picture, which takes longer than training on a small tree.
+    """
+
+    def __init__(
+        self,
+        script: str,
+        *arguments: object,
+        cwd: Path,
+        prepare: Callable[[], None] | None = None,
+        attention: bool = False,
+    ):
         self.logs = [Path(tempfile.mkstemp()[1]) for _ in range(2)]
-        names = [str(log) for log in self.logs]
         path = ROOT / f"{script}.py" if not script.endswith(".py") else Path(script)
-        arguments = [str(argument) for argument in arguments]
-        self.process = CONTEXT.Process(target=child, args=(str(path), arguments, str(cwd), names, prepare))
+        typed = [str(path), *map(str, arguments)]
+        self.process = CONTEXT.Process(target=child, args=(typed, cwd, self.logs, prepare, attention))
         self.process.start()
 
     def wait(self, seconds: float = 60) -> Result:
@@ -75,24 +84,28 @@ class Process:
 
 
 def child(
-    script: str, arguments: list[str], cwd: str, logs: list[str], prepare: Callable[[], None] | None
+    typed: list[str], cwd: Path, logs: list[Path], prepare: Callable[[], None] | None, attention: bool
 ) -> None:
     os.chdir(cwd)
     for descriptor, log in enumerate(logs, 1):
         os.dup2(os.open(log, os.O_WRONLY), descriptor)
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
-    sys.argv = [script, *arguments]
+    sys.argv = typed
+    if not attention:
+        import pictures
+
+        pictures.plot_attention = lambda *_: None
     if prepare:
         prepare()
     try:
-        runpy.run_path(script, run_name="__main__")
+        runpy.run_path(typed[0], run_name="__main__")
     finally:
         sys.stdout.flush()
 
 
-def run(script: str, *arguments: object, cwd: Path, prepare: Callable[[], None] | None = None) -> Result:
-    return Process(script, *arguments, cwd=cwd, prepare=prepare).wait()
+def run(script: str, *arguments: object, **options) -> Result:
+    return Process(script, *arguments, **options).wait()
 
 
 def picture(rng: np.random.Generator, shade: int) -> Image.Image:

@@ -171,7 +171,7 @@ def test_look_draws_again_and_trains_nothing(script, finished, tree):
         assert picture.width == 1800 and picture.info["Source"] == "tiny tree"
     before = {file.name: file.read_bytes() for file in plots.iterdir()}
     (plots / f"{script}-attention.png").unlink()
-    result = run(script, "--data", tree, "--look", cwd=plots.parent)
+    result = run(script, "--data", tree, "--look", cwd=plots.parent, attention=True)
     assert (result.status, result.err) == (0, "") and "Epoch [" not in result.out
     assert {file.name: file.read_bytes() for file in plots.iterdir()} == before
 
@@ -188,6 +188,6 @@ def test_a_script_without_its_look_still_trains(tree, tmp_path):
     copy.write_text(
         (source[:start] + source[end:]).replace("run(build, look)", "run(build)"), encoding="utf-8"
     )
-    assert run(str(copy), "--data", tree, "--epochs", 1, cwd=tmp_path).status == 0
+    assert run(str(copy), "--data", tree, "--epochs", 1, cwd=tmp_path, attention=True).status == 0
     assert (tmp_path / "plots" / "Bare.png").exists()
     assert not (tmp_path / "plots" / "Bare-attention.png").exists()
