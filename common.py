@@ -37,7 +37,7 @@ from tqdm import tqdm
 
 
 class Stop(Exception):
-    """What is wrong and what to do, in one line. `status` 2: what was typed; 1: what went wrong later."""
+    """What is wrong and what to do, for the user. `status` 2: what was typed; 1: what went wrong later."""
 
     def __init__(self, message: str, status: int = 1):
         super().__init__(message)
@@ -66,6 +66,9 @@ def fingerprint(data: Data) -> str:
     return f"{data.name} ({checksum:08x})"
 
 
+DRAWN = "drawn shapes"  # the name of the data set that the program draws
+
+
 def load_data(source: str) -> Data:
     """The data set that `--data` names.
 
@@ -80,7 +83,7 @@ def load_data(source: str) -> Data:
         return draw_shapes()
     folder = Path(source)
     if not (source and folder.is_dir()) and source != "data":
-        raise Stop(f"--data {source}: there is no such folder (make it, to have CIFAR-10 put in it)", 2)
+        raise Stop(f"--data {source}: there is no such folder; for drawn images say --data shapes", 2)
     try:
         if (folder / "train").is_dir() or (folder / "test").is_dir():
             return read_tree(folder)
@@ -212,8 +215,11 @@ def read_picture(path: Path) -> np.ndarray:
     """One picture as (32, 32, 3) uint8, the way up that its EXIF tag says."""
     with Image.open(path) as image:
         image.draft("RGB", (64, 64))  # lets a large JPEG be decoded at a fraction of its size
-        if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip to white
+        if image.mode.startswith("I;16"):  # 16-bit grey, which convert() would clip to white
             image = image.point(lambda value: value / 256).convert("L")
+        if image.has_transparency_data:  # convert() would show the colour that transparency hides
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         image = ImageOps.exif_transpose(image).convert("RGB")
         return np.asarray(image.resize((32, 32), Image.Resampling.BILINEAR))
 
@@ -258,7 +264,7 @@ def draw_shapes(train: int = 5000, test: int = 1000) -> Data:
     outlines = list(shapes.values())
     labels = torch.arange(train + test) % len(outlines)
     images = torch.from_numpy(np.stack([draw(outlines[label]) for label in labels])).permute(0, 3, 1, 2)
-    return Data("shapes", list(shapes), images[:train], labels[:train], images[train:], labels[train:])
+    return Data(DRAWN, list(shapes), images[:train], labels[:train], images[train:], labels[train:])
 
 
 # ---- trunk ---------------------------------------------------------------------------------------------
@@ -596,21 +602,26 @@ def run(
     options = parser.parse_args()
     own = {flag: getattr(options, flag) for flag in defaults}
     try:
-        trial = build(classes=2, **own)
-    except ValueError as error:
-        parser.error(str(error))
-    name = script.stem
-    if own != defaults:
-        name += "".join(f"-{width}" for width in trial.widths)
-    if options.data == "shapes":
-        name += "-shapes"
-    try:
+        try:
+            trial = build(classes=2, **own)
+        except ValueError as error:
+            parser.error(str(error))
+        name = script.stem
+        if own != defaults:
+            name += "".join(f"-{width}" for width in trial.widths)
+        if options.data == "shapes":
+            name += "-shapes"
         this = Run(name, options, build, look, own)
         this.draw_attention() if options.look else this.train()
     except Stop as stop:
         parser.exit(stop.status, f"{parser.prog}: {stop}\n")
     except KeyboardInterrupt:
         parser.exit(130, f"\n{parser.prog}: stopped before training began\n")
+    except (RuntimeError, MemoryError) as error:
+        if "memory" not in str(error):  # torch.OutOfMemoryError on a GPU, plain RuntimeError on the CPU
+            raise
+        advice = f"try a smaller --batch-size than {options.batch_size}, or a smaller network"
+        parser.exit(1, f"{parser.prog}: out of memory on {options.device}: {advice}\n")
     print(f"Done: see {options.out / name}*.png")
 
 
@@ -717,18 +728,15 @@ class Run:
                 )
             self.draw_attention()
         except KeyboardInterrupt:
+            if not history:
+                raise Stop("stopped before the first epoch was done: nothing to continue", 130) from None
             raise Stop(
-                f"stopped after {len(history)} epochs; continue with: {continue_command()}", 130
+                f"stopped after epoch {len(history)}; continue with: {continue_command()}", 130
             ) from None
         except OSError as error:
             raise Stop(
                 f"cannot write ({error}); mend that, then continue with: {continue_command()}"
             ) from error
-        except RuntimeError as error:
-            if "memory" not in str(error):  # torch.OutOfMemoryError on a GPU, plain RuntimeError on the CPU
-                raise
-            smaller = max(1, options.batch_size // 2)
-            raise Stop(f"out of memory on {options.device}: try --batch-size {smaller}") from error
 
     def record(self) -> None:
         """Brings the run's files up to date, the checkpoint first: the others can be made from it."""

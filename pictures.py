@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
 from torch import Tensor, nn
 
-from common import Data, Epoch, normalize, read_csv, write
+from common import DRAWN, Data, Epoch, normalize, read_csv, write
 
 # ---- curves --------------------------------------------------------------------------------------------
 
@@ -58,15 +58,13 @@ def plot_run(path: Path, title: str, data: str, history: list[Epoch], epochs: in
 
 def plot_comparison(folder: Path, data: str) -> None:
     """Test loss and test accuracy of all the runs in a folder that saw the same data, over one another."""
-    ending = "-shapes" if data == "shapes" else ""
+    ending = "-shapes" if data == DRAWN else ""
     runs = {}
     for path in sorted(folder.glob("*.csv")):
-        same = path.stem.endswith("-shapes") == bool(ending) and data_of(path.with_suffix(".png")) in (
-            data,
-            None,
-        )
-        if same and (history := read_csv(path)):
+        if data_of(path.with_suffix(".png")) == data and (history := read_csv(path)):
             runs[path.stem.removesuffix(ending)] = history
+    if not runs:
+        return
     names = [name for name in STYLES if name in runs] + [name for name in runs if name not in STYLES]
     epochs = max(len(history) for history in runs.values())
     figure, loss, accuracy = panels(f"Test loss and test accuracy on {data}", epochs, height=7)

@@ -137,6 +137,7 @@ def test_odd_files_in_a_tree(tmp_path):
     Image.fromarray(np.full((40, 40), 77 * 256, np.uint16)).save(cow / "grey16.png")
     Image.new("RGBA", (64, 64), (10, 20, 30, 255)).save(cow / "alpha.PNG")
     Image.new("P", (64, 64)).save(cow / "palette.gif")
+    Image.new("RGBA", (32, 32), (255, 0, 0, 0)).save(cow / "clear.png")
     exif = Image.Exif()
     exif[0x0112] = 3  # taken upside down
     turned = np.zeros((32, 32, 3), np.uint8)
@@ -147,7 +148,7 @@ def test_odd_files_in_a_tree(tmp_path):
     (cow / "Thumbs.db").write_bytes(b"no picture")
     (folder / "train" / ".cache").mkdir()
     data = load_data(str(folder))
-    assert len(data.train_labels) == 3 + 7
+    assert len(data.train_labels) == 3 + 8
     images = data.train_images[data.train_labels == 2]
     names = sorted(
         path.name for path in cow.iterdir() if path.suffix.lower() in (".png", ".webp", ".bmp", ".gif")
@@ -157,6 +158,7 @@ def test_odd_files_in_a_tree(tmp_path):
         assert image[name].flatten(1).unique(dim=1).flatten().tolist() == [10, 20, 30]
     assert (image["wide.webp"].flatten(1).float().mean(1) - torch.tensor([10.0, 20.0, 30.0])).abs().max() < 2
     assert image["grey.bmp"].unique().tolist() == image["grey16.png"].unique().tolist() == [77]
+    assert image["clear.png"].unique().tolist() == [255]  # not the red that is hidden
     assert image["turned.png"][:, :16].max() == 0 and image["turned.png"][:, 16:].min() == 255
 
 

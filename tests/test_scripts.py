@@ -163,11 +163,23 @@ def test_controls_write_their_own_files(tree, tmp_path):
     assert not (tmp_path / "plots" / "CNN.csv").exists()
 
 
-def test_a_renamed_script_writes_its_own_plot(tree, tmp_path):
-    copy = tmp_path / "My Block.py"
+@pytest.mark.parametrize("name", ["My Block", "My-shapes"])
+def test_a_renamed_script_writes_its_own_plot(name, tree, tmp_path):
+    copy = tmp_path / f"{name}.py"
     copy.write_bytes((ROOT / "SE-Attention.py").read_bytes())
     assert run(str(copy), "--data", tree, "--epochs", 1, cwd=tmp_path).status == 0
-    assert (tmp_path / "plots" / "My Block.png").exists()
+    assert {"comparison.png", f"{name}.png"} <= {path.name for path in (tmp_path / "plots").iterdir()}
+
+
+def test_a_tree_named_shapes_is_not_the_drawn_shapes(tmp_path):
+    make_tree(tmp_path / "shapes")
+    assert run("CNN", "--data", tmp_path / "shapes", "--epochs", 1, cwd=tmp_path).status == 0
+    assert (tmp_path / "plots" / "comparison.png").exists()
+
+
+def test_a_network_too_large_for_the_memory(tmp_path):
+    result = run("CNN", "--data", "shapes", "--hidden", 10**12, cwd=tmp_path)
+    assert result.status == 1 and "out of memory" in result.err and result.err.count("\n") == 1
 
 
 def test_runs_on_other_data_are_not_compared(tree, tmp_path):
