@@ -663,6 +663,8 @@ class Run:
         if not self.checkpoint.exists():
             if look:
                 raise Stop(f"{self.checkpoint} is not there to look at: train first, without --look", 2)
+            if resume:
+                print(f"{self.checkpoint} is not there to go on from: starting with epoch 1")
             return None
         if not (resume or look):
             return None

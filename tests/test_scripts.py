@@ -4,6 +4,7 @@ import csv
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -196,42 +197,49 @@ def test_runs_on_other_data_are_not_compared(tree, tmp_path):
     assert {label.split(":")[0] for label in drawn} == {"CNN"}
 
 
-@pytest.mark.parametrize(
-    ("typed", "says"),
-    [
-        (["--epochs", 0], "'0' is not a whole number from 1"),
-        (["--epochs", "ten"], "'ten' is not a whole number"),
-        (["--epochs", 1.5], "'1.5' is not a whole number"),
-        (["--batch-size", -64], "'-64' is not a whole number from 1"),
-        (["--lr", 0], "'0' is not a number above 0"),
-        (["--lr", "nan"], "'nan' is not a number above 0"),
-        (["--lr", "inf"], "'inf' is not a number above 0"),
-        (["--seed", -1], "'-1' is not a whole number from 0"),
-        (["--seed", 10**30], "is not a whole number from 0"),
-        (["--device", "warp"], "'warp' is not a device of this machine"),
-        (["--device", "cuda:99"], "'cuda:99' is not a device of this machine"),
-        (["--device", "meta"], "'meta' is not a device of this machine"),
-        (["--device", ""], "'' is not a device of this machine"),
-        (["--precision", "fp8"], "fp8"),
-        (["--data", "nowhere"], "nowhere: there is no such folder"),
-        (["--data", "file.txt"], "file.txt: there is no such folder"),
-        (["--data", ""], "no such folder"),
-        (["--out", "file.txt"], "cannot write in the folder 'file.txt'"),
-        (["--out", "file.txt/plots"], "cannot write in the folder 'file.txt"),
-        (["--epoch", 3], "unrecognized arguments: --epoch"),
-        (["--epochs"], "expected one argument"),
-        (["extra"], "unrecognized arguments: extra"),
-        (["--widths", 0], "widths (0)"),
-        (["--widths", 8, 8, 8, 8, 8, 8], "one to five"),
-        (["--widths"], "expected at least one argument"),
-        (["--hidden", 0], "hidden (0)"),
-        (["--dropout", 1], "dropout (1.0)"),
-        (["--dropout", "nan"], "dropout (nan)"),
-    ],
-    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
-)
-def test_wrong_flags(typed, says, tmp_path):
-    (tmp_path / "file.txt").write_text("not a folder")
-    result = run("CNN", *typed, cwd=tmp_path)
+WRONG_FLAGS = [
+    (["--epochs", 0], "'0' is not a whole number from 1"),
+    (["--epochs", "ten"], "'ten' is not a whole number"),
+    (["--epochs", 1.5], "'1.5' is not a whole number"),
+    (["--batch-size", -64], "'-64' is not a whole number from 1"),
+    (["--lr", 0], "'0' is not a number above 0"),
+    (["--lr", "nan"], "'nan' is not a number above 0"),
+    (["--lr", "inf"], "'inf' is not a number above 0"),
+    (["--seed", -1], "'-1' is not a whole number from 0"),
+    (["--seed", 10**30], "is not a whole number from 0"),
+    (["--device", "warp"], "'warp' is not a device of this machine"),
+    (["--device", "cuda:99"], "'cuda:99' is not a device of this machine"),
+    (["--device", "meta"], "'meta' is not a device of this machine"),
+    (["--device", ""], "'' is not a device of this machine"),
+    (["--precision", "fp8"], "fp8"),
+    (["--data", "nowhere"], "nowhere: there is no such folder"),
+    (["--data", "file.txt"], "file.txt: there is no such folder"),
+    (["--data", ""], "no such folder"),
+    (["--out", "file.txt"], "cannot write in the folder 'file.txt'"),
+    (["--out", "file.txt/plots"], "cannot write in the folder 'file.txt"),
+    (["--epoch", 3], "unrecognized arguments: --epoch"),
+    (["--epochs"], "expected one argument"),
+    (["extra"], "unrecognized arguments: extra"),
+    (["--widths", 0], "widths (0)"),
+    (["--widths", 8, 8, 8, 8, 8, 8], "one to five"),
+    (["--widths"], "expected at least one argument"),
+    (["--hidden", 0], "hidden (0)"),
+    (["--dropout", 1], "dropout (1.0)"),
+    (["--dropout", "nan"], "dropout (nan)"),
+]
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory):
+    """What `CNN.py` answers to each of the wrong flags, asked two at a time."""
+    folder = tmp_path_factory.mktemp("refusals")
+    (folder / "file.txt").write_text("not a folder")
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda wrong: run("CNN", *wrong[0], cwd=folder), WRONG_FLAGS))
+
+
+@pytest.mark.parametrize("i", range(len(WRONG_FLAGS)), ids=lambda i: " ".join(map(str, WRONG_FLAGS[i][0])))
+def test_wrong_flags(i, refusals):
+    says, result = WRONG_FLAGS[i][1], refusals[i]
     assert result.status == 2 and result.out == ""
     assert result.err.startswith("CNN.py: ") and result.err.count("\n") == 1 and says in result.err
