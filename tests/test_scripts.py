@@ -4,11 +4,10 @@ import csv
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from helpers import ROOT, SCRIPTS, load, make_tree, rows, run
+from helpers import ROOT, SCRIPTS, Process, load, make_tree, rows, run
 from PIL import Image
 
 LINE = re.compile(
@@ -234,8 +233,11 @@ def refusals(tmp_path_factory):
     """What `CNN.py` answers to each of the wrong flags, asked two at a time."""
     folder = tmp_path_factory.mktemp("refusals")
     (folder / "file.txt").write_text("not a folder")
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda wrong: run("CNN", *wrong[0], cwd=folder), WRONG_FLAGS))
+    results = []
+    for i in range(0, len(WRONG_FLAGS), 2):
+        pair = [Process("CNN", *typed, cwd=folder) for typed, _ in WRONG_FLAGS[i : i + 2]]
+        results += [process.wait() for process in pair]
+    return results
 
 
 @pytest.mark.parametrize("i", range(len(WRONG_FLAGS)), ids=lambda i: " ".join(map(str, WRONG_FLAGS[i][0])))
