@@ -611,8 +611,11 @@ def run(
             name += "".join(f"-{width}" for width in trial.widths)
         if options.data == "shapes":
             name += "-shapes"
-        this = Run(name, options, build, look, own)
-        this.draw_attention() if options.look else this.train()
+        current = Run(name, options, build, look, own)
+        if options.look:
+            current.draw_attention()
+        else:
+            current.train()
     except Stop as stop:
         parser.exit(stop.status, f"{parser.prog}: {stop}\n")
     except KeyboardInterrupt:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from torch import nn
 
 ROOT = Path(__file__).parent.parent
 ATTENTION = [
@@ -43,6 +44,13 @@ def load(script: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def relu_before_pool(network: nn.Module) -> nn.Module:
+    """A two-stage trunk's layers, with the same weights, in the usual order and without dropout."""
+    conv1, conv2, fc1, fc2 = (layer for layer in network.modules() if hasattr(layer, "weight"))
+    stages = [conv1, nn.ReLU(), nn.MaxPool2d(2), conv2, nn.ReLU(), nn.MaxPool2d(2)]
+    return nn.Sequential(*stages, nn.Flatten(), fc1, nn.ReLU(), fc2)
 
 
 class Result(NamedTuple):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from helpers import ROOT, load
+from helpers import ROOT, load, relu_before_pool
 from torch import nn
 from torch.nn import functional as F
 
@@ -292,19 +292,7 @@ def test_parameters_of_the_controls():
 def test_trunk_is_relu_then_pool():
     torch.manual_seed(0)
     network, x = CNN((8, 16), hidden=12, classes=7).eval(), maps(3, 3, 32, 32)
-    conv1, conv2, fc1, fc2 = (m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear))
-    plain = nn.Sequential(
-        conv1,
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        conv2,
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        fc1,
-        nn.ReLU(),
-        fc2,
-    )
+    plain = relu_before_pool(network)
     torch.testing.assert_close(network(x), plain(x))
 
 

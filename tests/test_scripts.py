@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from helpers import ROOT, SCRIPTS, Process, load, make_tree, rows, run
+from helpers import ROOT, SCRIPTS, Process, load, make_tree, relu_before_pool, rows, run
 from PIL import Image
 
 LINE = re.compile(
@@ -111,26 +111,13 @@ def test_pixels_are_scaled_to_minus_1_and_1():
 
 def test_training_is_plain_adam_on_the_same_batches():
     """The fast loop against a plain one: contiguous maps, ReLU before pool, unfused Adam."""
-    from torch import nn
     from torch.nn import functional as F
 
     from common import CNN, draw_shapes, seed, train_epoch
 
     data = draw_shapes(640, 10)
     network = CNN((8, 16), hidden=16, dropout=0.0)
-    conv1, conv2, fc1, fc2 = (layer for layer in network.modules() if hasattr(layer, "weight"))
-    plain = nn.Sequential(
-        conv1,
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        conv2,
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        fc1,
-        nn.ReLU(),
-        fc2,
-    )
+    plain = relu_before_pool(network)
     start = {key: value.clone() for key, value in network.state_dict().items()}
     optimizer = torch.optim.Adam(plain.parameters(), lr=0.001, foreach=False)
     seed(0, epoch=1)
