@@ -5,14 +5,12 @@ A run passes through this file once, from top to bottom. A script brings its att
 """
 
 import argparse
-import cmath
 import csv
 import ctypes
 import http.client
 import io
 import math
 import os
-import random
 import shlex
 import ssl
 import subprocess
@@ -30,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from filelock import FileLock
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -80,6 +78,8 @@ def load_data(source: str) -> Data:
         Stop: the folder is not usable, a picture cannot be read, or CIFAR-10 cannot be had.
     """
     if source == "shapes":
+        from pictures import draw_shapes
+
         return draw_shapes()
     folder = Path(source)
     if not (source and folder.is_dir()) and source != "data":
@@ -222,49 +222,6 @@ def read_picture(path: Path) -> np.ndarray:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         image = ImageOps.exif_transpose(image).convert("RGB")
         return np.asarray(image.resize((32, 32), Image.Resampling.BILINEAR))
-
-
-def draw_shapes(train: int = 5000, test: int = 1000) -> Data:
-    """Ten classes of shapes of random place, size, turn and colour, among clutter; always the same images."""
-
-    def polygon(corners: int, *radii: float) -> list[complex]:
-        return [cmath.rect(radii[k % len(radii)], math.tau * k / corners) for k in range(corners)]
-
-    circle = polygon(24, 1)
-    shapes = {  # outlines as complex numbers within the unit circle, so that a turn is a multiplication
-        "circle": circle,
-        "ring": [*circle, 1, 0.55, *(0.55 * point for point in circle[::-1])],
-        "semicircle": circle[:13],
-        "triangle": polygon(3, 1),
-        "square": polygon(4, 1),
-        "pentagon": polygon(5, 1),
-        "star": polygon(10, 1, 0.4),
-        "cross": [1j**k * corner for k in range(4) for corner in (0.9 - 0.3j, 0.9 + 0.3j, 0.3 + 0.3j)],
-        "bar": [0.95 + 0.3j, -0.95 + 0.3j, -0.95 - 0.3j, 0.95 - 0.3j],
-        "arrow": [1, 0.1 + 0.8j, 0.1 + 0.25j, -0.9 + 0.25j, -0.9 - 0.25j, 0.1 - 0.25j, 0.1 - 0.8j],
-    }
-    rng = random.Random(0)
-    size = 128  # drawn four times as large as needed, then averaged, for smooth edges
-
-    def colour(darkest: int, lightest: int) -> tuple[int, ...]:
-        return tuple(rng.randint(darkest, lightest) for _ in "RGB")
-
-    def draw(outline: list[complex]) -> np.ndarray:
-        image = Image.new("RGB", (size, size), colour(0, 130))
-        pen = ImageDraw.Draw(image)
-        for _ in range(8):
-            pen.line([rng.randrange(size) for _ in range(4)], colour(0, 160), rng.randint(2, 12))
-        radius = rng.uniform(0.2, 0.42) * size
-        turn = cmath.rect(radius, rng.uniform(0, math.tau))
-        centre = complex(rng.uniform(radius, size - radius), rng.uniform(radius, size - radius))
-        points = [centre + turn * point for point in outline]
-        pen.polygon([(point.real, point.imag) for point in points], colour(90, 255))
-        return np.asarray(image.reduce(4))
-
-    outlines = list(shapes.values())
-    labels = torch.arange(train + test) % len(outlines)
-    images = torch.from_numpy(np.stack([draw(outlines[label]) for label in labels])).permute(0, 3, 1, 2)
-    return Data(DRAWN, list(shapes), images[:train], labels[:train], images[train:], labels[train:])
 
 
 # ---- trunk ---------------------------------------------------------------------------------------------
@@ -611,6 +568,8 @@ def run(
             name += "".join(f"-{width}" for width in trial.widths)
         if options.data == "shapes":
             name += "-shapes"
+        if options.look and not look:
+            raise Stop("there is no function look in this script to draw with", 2)
         current = Run(name, options, build, look, own)
         if options.look:
             current.draw_attention()
@@ -619,13 +578,19 @@ def run(
     except Stop as stop:
         parser.exit(stop.status, f"{parser.prog}: {stop}\n")
     except KeyboardInterrupt:
-        parser.exit(130, f"\n{parser.prog}: stopped before training began\n")
+        parser.exit(130, f"\n{parser.prog}: stopped\n")
+    except OSError as error:
+        again = "start again" if options.look else f"continue with: {continue_command()}"
+        parser.exit(1, f"{parser.prog}: cannot write ({error}); mend that, then {again}\n")
     except (RuntimeError, MemoryError) as error:
         if "memory" not in str(error):  # torch.OutOfMemoryError on a GPU, plain RuntimeError on the CPU
             raise
         advice = f"try a smaller --batch-size than {options.batch_size}, or a smaller network"
         parser.exit(1, f"{parser.prog}: out of memory on {options.device}: {advice}\n")
     print(f"Done: see {options.out / name}*.png")
+
+
+DRAWING_SHARE = 0.02  # of a run's time at most: where epochs are short, not each of them is drawn
 
 
 class Run:
@@ -653,7 +618,7 @@ class Run:
             "data": fingerprint(self.data),
             "network": f"{self.parameters:,} parameters ({layers:08x})",
         }
-        self.history = []
+        self.history, self.next_drawing = [], 0.0
         if saved:
             self.restore(saved)
         elif self.checkpoint.exists() and unfinished(self.checkpoint):
@@ -692,77 +657,88 @@ class Run:
 
     def train(self) -> None:
         """Trains the epochs that are missing, and records each."""
-        options, history, data = self.options, self.history, self.data
+        options, data = self.options, self.data
         print(
             f"{self.name}: {self.parameters:,} parameters on {options.device} in {options.precision}; "
             f"{data.name}: {len(data.train_labels):,} images to train, {len(data.test_labels):,} to test",
             flush=True,
         )
         try:
-            train_images, train_labels, test_images, test_labels = (
-                part.to(options.device) for part in data[2:]
-            )
-            if history:
-                self.record()
-            for epoch in range(len(history) + 1, options.epochs + 1):
-                start = time.perf_counter()
-                seed(options.seed, epoch)
-                progress = f"Epoch [{epoch}/{options.epochs}]"
-                train_loss, train_acc = train_epoch(
-                    self.model,
-                    self.optimizer,
-                    train_images,
-                    train_labels,
-                    options.batch_size,
-                    options.precision,
-                    progress,
-                )
-                test_loss, test_acc = evaluate(self.model, test_images, test_labels, options.precision)
-                seconds = time.perf_counter() - start
-                if not math.isfinite(train_loss + test_loss):
-                    raise Stop(
-                        f"the loss of epoch {epoch} is not finite: try --lr {options.lr / 10:g}; "
-                        f"what {len(history)} epochs gave is kept in {options.out}"
-                    )
-                history.append(Epoch(epoch, train_loss, train_acc, test_loss, test_acc, seconds))
-                self.record()
-                print(
-                    f"{progress} Train Loss: {train_loss:.4f}, Train Acc: {train_acc:.2f}% "
-                    f"Test Loss: {test_loss:.4f}, Test Acc: {test_acc:.2f}%",
-                    flush=True,
-                )
+            if self.history:
+                self.save()
+                self.draw_curves()
+            self.train_epochs()
             self.draw_attention()
         except KeyboardInterrupt:
-            if not history:
+            if not self.history:
                 raise Stop("stopped before the first epoch was done: nothing to continue", 130) from None
+            self.draw_curves()
             raise Stop(
-                f"stopped after epoch {len(history)}; continue with: {continue_command()}", 130
+                f"stopped after epoch {len(self.history)}; continue with: {continue_command()}", 130
             ) from None
-        except OSError as error:
-            raise Stop(
-                f"cannot write ({error}); mend that, then continue with: {continue_command()}"
-            ) from error
 
-    def record(self) -> None:
-        """Brings the run's files up to date, the checkpoint first: the others can be made from it."""
-        from pictures import plot_comparison, plot_run
+    def train_epochs(self) -> None:
+        options, history = self.options, self.history
+        train_images, train_labels, test_images, test_labels = (
+            part.to(options.device) for part in self.data[2:]
+        )
+        for epoch in range(len(history) + 1, options.epochs + 1):
+            start = time.perf_counter()
+            seed(options.seed, epoch)
+            progress = f"Epoch [{epoch}/{options.epochs}]"
+            train_loss, train_acc = train_epoch(
+                self.model,
+                self.optimizer,
+                train_images,
+                train_labels,
+                options.batch_size,
+                options.precision,
+                progress,
+            )
+            test_loss, test_acc = evaluate(self.model, test_images, test_labels, options.precision)
+            end = time.perf_counter()
+            if not math.isfinite(train_loss + test_loss):
+                if history:
+                    self.draw_curves()
+                raise Stop(
+                    f"the loss of epoch {epoch} is not finite: try --lr {options.lr / 10:g}; "
+                    f"what {len(history)} epochs gave is kept in {options.out}"
+                )
+            history.append(Epoch(epoch, train_loss, train_acc, test_loss, test_acc, end - start))
+            self.save()
+            if epoch == options.epochs or end > self.next_drawing:
+                self.draw_curves()
+            print(
+                f"{progress} Train Loss: {train_loss:.4f}, Train Acc: {train_acc:.2f}% "
+                f"Test Loss: {test_loss:.4f}, Test Acc: {test_acc:.2f}%",
+                flush=True,
+            )
 
-        out, name, history = self.options.out, self.name, self.history
+    def save(self) -> None:
+        """Brings the checkpoint and the CSV up to date, the checkpoint first: the rest follows from it."""
         write_checkpoint(
             self.checkpoint,
             settings=self.settings,
             epochs=self.options.epochs,
-            history=[tuple(epoch) for epoch in history],
+            history=[tuple(epoch) for epoch in self.history],
             model=self.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
         )
-        write_csv(out / f"{name}.csv", history)
+        write_csv(self.options.out / f"{self.name}.csv", self.history)
+
+    def draw_curves(self) -> None:
+        from pictures import plot_comparison, plot_run
+
+        start = time.perf_counter()
+        out, name, history = self.options.out, self.name, self.history
         title = (
             f"{name.removesuffix('-shapes')} on {self.data.name}: {self.parameters:,} parameters, "
             f"test accuracy {history[-1].test_acc:.2f}% after epoch {len(history)}"
         )
         plot_run(out / f"{name}.png", title, self.data.name, history, self.options.epochs)
         plot_comparison(out, self.data.name)
+        end = time.perf_counter()
+        self.next_drawing = end + (end - start) / DRAWING_SHARE
 
     def draw_attention(self) -> None:
         from pictures import plot_attention

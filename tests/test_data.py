@@ -14,7 +14,8 @@ import torch
 from helpers import ATTENTION, Process, expect, make_tree, run
 from PIL import Image
 
-from common import Stop, draw_shapes, load_data
+from common import Stop, load_data
+from pictures import draw_shapes
 
 FILES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]
 

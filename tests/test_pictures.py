@@ -191,3 +191,25 @@ def test_a_script_without_its_look_still_trains(tree, tmp_path):
     assert run(str(copy), "--data", tree, "--epochs", 1, cwd=tmp_path, attention=True).status == 0
     assert (tmp_path / "plots" / "Bare.png").exists()
     assert not (tmp_path / "plots" / "Bare-attention.png").exists()
+    result = run(str(copy), "--data", tree, "--look", cwd=tmp_path)
+    assert result.status == 2 and "no function look" in result.err
+
+
+def note_drawings() -> None:
+    """Writes a line for each drawing of a run's curves: the epochs that it shows."""
+    import pictures
+
+    plot_run = pictures.plot_run
+
+    def noted(path, title, data, history, epochs):
+        plot_run(path, title, data, history, epochs)
+        with open("drawings.txt", "a", encoding="utf-8") as file:
+            file.write(f"{len(history)}\n")
+
+    pictures.plot_run = noted
+
+
+def test_short_epochs_are_not_drawn_one_by_one(tree, tmp_path):
+    assert run("CNN", "--data", tree, "--epochs", 40, cwd=tmp_path, prepare=note_drawings).status == 0
+    drawn = (tmp_path / "drawings.txt").read_text(encoding="utf-8").split()
+    assert drawn[0] == "1" and drawn[-1] == "40" and len(drawn) < 20

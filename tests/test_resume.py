@@ -220,6 +220,23 @@ def test_a_full_disk_costs_nothing_that_was_written(stopped, tree, tmp_path):
     assert len(rows(tmp_path / "plots" / "CNN.csv")) == 5
 
 
+def limit_files_to_pages() -> None:
+    """The same with 4 kB, which holds a message, but no picture."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**12, 2**12))
+
+
+@posix
+def test_a_full_disk_while_looking(finished, tree):
+    plots = finished["CNN"][1] / "plots"
+    before = {path.name: path.read_bytes() for path in plots.iterdir()}
+    flags = ["--data", tree, "--look"]
+    result = run("CNN", *flags, cwd=plots.parent, prepare=limit_files_to_pages, attention=True)
+    assert result.status == 1 and result.err.count("\n") == 1 and "File too large" in result.err
+    assert {path.name: path.read_bytes() for path in plots.iterdir()} == before
+
+
 @posix
 def test_a_folder_that_turns_unwritable_is_said_once(tree, tmp_path):
     process = Process("CNN", "--data", tree, "--epochs", 500, cwd=tmp_path)

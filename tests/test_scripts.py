@@ -113,7 +113,8 @@ def test_training_is_plain_adam_on_the_same_batches():
     """The fast loop against a plain one: contiguous maps, ReLU before pool, unfused Adam."""
     from torch.nn import functional as F
 
-    from common import CNN, draw_shapes, seed, train_epoch
+    from common import CNN, seed, train_epoch
+    from pictures import draw_shapes
 
     data = draw_shapes(640, 10)
     network = CNN((8, 16), hidden=16, dropout=0.0)
