@@ -32,7 +32,7 @@ from torchvision import transforms
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from common import Data, evaluate, find_device, keep_freed_memory, load_data, normalize, train_epoch  # noqa: E402
+from common import Data, evaluate, find_device, keep_freed_memory, load_data, train_epoch  # noqa: E402
 
 CONTEXT = multiprocessing.get_context("spawn")
 SCRIPTS = [
@@ -169,11 +169,11 @@ class Loop:
         self.seconds.append(self.pipe.recv())
 
     def end(self) -> tuple[float, float]:
-        """Median seconds of an epoch but for the first, which warms up; and peak memory in gigabytes."""
+        """Median seconds of an epoch, less the first of several, which warms up; peak memory in gigabytes."""
         self.pipe.send(False)
         memory = self.pipe.recv()
         self.process.join()
-        return statistics.median(self.seconds[1:]), memory
+        return statistics.median(self.seconds[1:] or self.seconds), memory
 
 
 def serve(pipe: Connection, loop: Callable, script: str, options: argparse.Namespace) -> None:
@@ -208,16 +208,14 @@ def peak_flops(device: torch.device, precision: str) -> float:
     return best
 
 
-def epoch_flops(script: str, data: Data) -> float:
-    """Multiplications and additions in the matrix products and convolutions of one epoch with its test."""
-    model = build(script, len(data.classes))
-    x = normalize(data.train_images[:8])
-    with FlopCounterMode(display=False) as forward, torch.no_grad():
+def flops(model: nn.Module) -> tuple[float, float]:
+    """Multiplications and additions in matrix products and convolutions to train on an image, to test one."""
+    x = torch.zeros(8, 3, 32, 32)
+    with FlopCounterMode(display=False) as testing, torch.no_grad():
         model(x)
-    with FlopCounterMode(display=False) as both:
+    with FlopCounterMode(display=False) as training:
         model(x).sum().backward()
-    per_image = [counter.get_total_flops() / len(x) for counter in (both, forward)]
-    return per_image[0] * len(data.train_labels) + per_image[1] * len(data.test_labels)
+    return training.get_total_flops() / len(x), testing.get_total_flops() / len(x)
 
 
 def peak_memory(device: torch.device) -> float:
@@ -255,6 +253,8 @@ def compare(options: argparse.Namespace) -> list[dict]:
         if script in CONTROLS:
             loops.append(Loop(project, CONTROLS[script], options))
         (slow, slow_memory), (fast, fast_memory), *control = by_turns(loops, options.rounds)
+        training, testing = flops(build(script, len(data.classes)))
+        operations = training * len(data.train_labels) + testing * len(data.test_labels)
         table.append(
             {
                 "script": script,
@@ -262,7 +262,7 @@ def compare(options: argparse.Namespace) -> list[dict]:
                 "project, images/s": round(options.images / fast),
                 "times faster": round(slow / fast, 2),
                 "times its control's epoch": round(fast / control[0][0], 2) if control else None,
-                "share of matrix-product peak": f"{epoch_flops(script, data) / fast / peak:.0%}",
+                "share of matrix-product peak": f"{operations / fast / peak:.0%}",
                 "memory, GB": f"{slow_memory:.2f}, {fast_memory:.2f}",
             }
         )
@@ -278,7 +278,8 @@ def grow(options: argparse.Namespace) -> list[dict]:
             row = {"script": script, "images": images}
             for batch_size in (16, 64, 256, 1024):
                 own = argparse.Namespace(**{**vars(options), "batch_size": batch_size, "images": images})
-                [(seconds, _)] = by_turns([Loop(project, script, own)], options.rounds)
+                rounds = min(options.rounds, 20_000 // images)  # a long epoch needs no other to warm up
+                [(seconds, _)] = by_turns([Loop(project, script, own)], rounds)
                 row[f"batch {batch_size}"] = round(images / seconds)
             print(row, file=sys.stderr, flush=True)
             table.append(row)
