@@ -345,7 +345,7 @@ def train_epoch(
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, images: Tensor, labels: Tensor, precision: str = "fp32", batch_size: int = 500
+    model: nn.Module, images: Tensor, labels: Tensor, precision: str = "fp32", batch_size: int = 200
 ) -> tuple[float, float]:
     """Mean loss, and accuracy in percent, over the images."""
     model.eval()
