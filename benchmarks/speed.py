@@ -12,6 +12,7 @@ and `.item()` in every step. Prints a Markdown table and writes it as JSON besid
 
 import argparse
 import importlib.util
+import itertools
 import json
 import math
 import multiprocessing
@@ -123,33 +124,36 @@ def tutorial_test(model, loader, criterion, device) -> tuple[float, float]:
 
 
 def tutorial(script: str, data: Data, options: argparse.Namespace) -> Iterator[None]:
-    """Trains and tests for an epoch whenever it is asked to."""
+    """Warms up, then trains and tests for an epoch whenever it is asked to."""
     device, workers = options.device, options.workers
     model = relu_before_pool(build(script, len(data.classes))).to(device)
     criterion, optimizer = nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=0.001)
     kinds = {"batch_size": options.batch_size, "num_workers": workers}
     train = DataLoader(Pictures(data.train_images, data.train_labels), shuffle=True, **kinds)
     test = DataLoader(Pictures(data.test_images, data.test_labels), shuffle=False, **kinds)
+    tutorial_epoch(model, itertools.islice(train, 4), optimizer, criterion, device)
     while True:
+        yield
         tutorial_epoch(model, train, optimizer, criterion, device)
         tutorial_test(model, test, criterion, device)
-        yield
 
 
 # ---- the project's loop --------------------------------------------------------------------------------
 
 
 def project(script: str, data: Data, options: argparse.Namespace) -> Iterator[None]:
-    """Trains and tests for an epoch whenever it is asked to."""
+    """Warms up, then trains and tests for an epoch whenever it is asked to."""
     keep_freed_memory()
     device, precision = options.device, options.precision
     model = build(script, len(data.classes)).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001, fused=True)
     train_images, train_labels, test_images, test_labels = (tensor.to(device) for tensor in data[2:])
+    few = 4 * options.batch_size
+    train_epoch(model, optimizer, train_images[:few], train_labels[:few], options.batch_size, precision)
     while True:
+        yield
         train_epoch(model, optimizer, train_images, train_labels, options.batch_size, precision)
         evaluate(model, test_images, test_labels, precision)
-        yield
 
 
 # ---- measuring -----------------------------------------------------------------------------------------
@@ -162,6 +166,7 @@ class Loop:
         self.pipe, other = CONTEXT.Pipe()
         self.process = CONTEXT.Process(target=serve, args=(other, loop, script, options), daemon=False)
         self.process.start()
+        self.pipe.recv()  # that it is ready
         self.seconds = []
 
     def epoch(self) -> None:
@@ -169,11 +174,11 @@ class Loop:
         self.seconds.append(self.pipe.recv())
 
     def end(self) -> tuple[float, float]:
-        """Median seconds of an epoch, less the first of several, which warms up; peak memory in gigabytes."""
+        """Median seconds of an epoch, and peak memory in gigabytes."""
         self.pipe.send(False)
         memory = self.pipe.recv()
         self.process.join()
-        return statistics.median(self.seconds[1:] or self.seconds), memory
+        return statistics.median(self.seconds), memory
 
 
 def serve(pipe: Connection, loop: Callable, script: str, options: argparse.Namespace) -> None:
@@ -182,6 +187,8 @@ def serve(pipe: Connection, loop: Callable, script: str, options: argparse.Names
     )  # of DataLoader's workers: the usual one
     data = cut(load_data(options.data), options.images, options.images // 5)
     epochs = loop(script, data, options)
+    next(epochs)
+    pipe.send("ready")
     while pipe.recv():
         start = time.perf_counter()
         next(epochs)
@@ -190,7 +197,7 @@ def serve(pipe: Connection, loop: Callable, script: str, options: argparse.Names
 
 
 def by_turns(loops: list[Loop], rounds: int) -> list[tuple[float, float]]:
-    for _ in range(rounds + 1):
+    for _ in range(rounds):
         for loop in loops:
             loop.epoch()
     return [loop.end() for loop in loops]
@@ -278,7 +285,7 @@ def grow(options: argparse.Namespace) -> list[dict]:
             row = {"script": script, "images": images}
             for batch_size in (16, 64, 256, 1024):
                 own = argparse.Namespace(**{**vars(options), "batch_size": batch_size, "images": images})
-                rounds = min(options.rounds, 20_000 // images)  # a long epoch needs no other to warm up
+                rounds = min(options.rounds, max(1, 10_000 // images))  # one long epoch is enough
                 [(seconds, _)] = by_turns([Loop(project, script, own)], rounds)
                 row[f"batch {batch_size}"] = round(images / seconds)
             print(row, file=sys.stderr, flush=True)
@@ -295,7 +302,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--workers", type=int, default=2, help="of the tutorial's DataLoader")
     parser.add_argument("--images", type=int, default=5000, help="training images an epoch; a fifth to test")
-    parser.add_argument("--rounds", type=int, default=3, help="epochs of each loop that count")
+    parser.add_argument("--rounds", type=int, default=3, help="epochs of each loop")
     parser.add_argument("--grow", action="store_true", help="images a second by batch size and data set size")
     parser.add_argument("--json", type=Path, default=Path("speed.json"), help="where the figures go")
     options = parser.parse_args()
