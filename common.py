@@ -7,6 +7,7 @@ A run passes through this file once, from top to bottom. A script brings its att
 import argparse
 import csv
 import ctypes
+import glob
 import http.client
 import io
 import math
@@ -423,7 +424,9 @@ def read_checkpoint(path: Path) -> dict:
         saved["epochs"], saved["settings"] = int(saved["epochs"]), dict(saved["settings"])
         return saved
     except Exception as error:  # a damaged file can fail in any way
-        raise Stop(f"{path} is damaged or not a checkpoint: start afresh without --resume", 2) from error
+        raise Stop(
+            f"{path} is damaged or no checkpoint: start afresh, without --resume or --look", 2
+        ) from error
 
 
 def unfinished(path: Path) -> bool:
@@ -441,7 +444,7 @@ def refuse_difference(path: Path, old: dict, new: dict) -> None:
         if old.get(key) != value:
             raise Stop(
                 f"{path} was trained with {key} {old.get(key)}, this is {value}: "
-                "give the same to --resume, or start afresh without it",
+                "give the same, or start afresh without --resume",
                 2,
             )
 
@@ -583,7 +586,8 @@ def run(
         again = "start again" if options.look else f"continue with: {continue_command()}"
         parser.exit(1, f"{parser.prog}: cannot write ({error}); mend that, then {again}\n")
     except (RuntimeError, MemoryError) as error:
-        if "memory" not in str(error):  # torch.OutOfMemoryError on a GPU, plain RuntimeError on the CPU
+        said = isinstance(error, MemoryError) or "out of memory" in str(error)  # torch on a GPU
+        if not said and "allocate memory" not in str(error):  # torch on the CPU
             raise
         advice = f"try a smaller --batch-size than {options.batch_size}, or a smaller network"
         parser.exit(1, f"{parser.prog}: out of memory on {options.device}: {advice}\n")
@@ -619,11 +623,11 @@ class Run:
             "network": f"{self.parameters:,} parameters ({layers:08x})",
         }
         self.history, self.next_drawing = [], 0.0
+        self.displaces_unfinished = not saved and self.checkpoint.exists() and unfinished(self.checkpoint)
         if saved:
             self.restore(saved)
-        elif self.checkpoint.exists() and unfinished(self.checkpoint):
-            print(f"{self.checkpoint} is of an unfinished run: kept as {self.checkpoint.name}.old")
-            self.checkpoint.replace(f"{self.checkpoint}.old")
+        for leftover in options.out.glob(f"{glob.escape(name)}.*.tmp"):  # of a run killed while it wrote
+            leftover.unlink(missing_ok=True)
 
     def read_saved(self) -> dict | None:
         """The checkpoint to go on from, checked against what was typed."""
@@ -665,7 +669,7 @@ class Run:
         )
         try:
             if self.history:
-                self.save()
+                self.save(self.history)
                 self.draw_curves()
             self.train_epochs()
             self.draw_attention()
@@ -704,8 +708,9 @@ class Run:
                     f"the loss of epoch {epoch} is not finite: try --lr {options.lr / 10:g}; "
                     f"what {len(history)} epochs gave is kept in {options.out}"
                 )
-            history.append(Epoch(epoch, train_loss, train_acc, test_loss, test_acc, end - start))
-            self.save()
+            latest = Epoch(epoch, train_loss, train_acc, test_loss, test_acc, end - start)
+            self.save([*history, latest])
+            history.append(latest)  # an epoch counts once it is saved
             if epoch == options.epochs or end > self.next_drawing:
                 self.draw_curves()
             print(
@@ -714,17 +719,21 @@ class Run:
                 flush=True,
             )
 
-    def save(self) -> None:
+    def save(self, history: list[Epoch]) -> None:
         """Brings the checkpoint and the CSV up to date, the checkpoint first: the rest follows from it."""
+        if self.displaces_unfinished:  # only now that there is something to put in its place
+            print(f"{self.checkpoint} is of an unfinished run: kept as {self.checkpoint.name}.old")
+            self.checkpoint.replace(f"{self.checkpoint}.old")
+            self.displaces_unfinished = False
         write_checkpoint(
             self.checkpoint,
             settings=self.settings,
             epochs=self.options.epochs,
-            history=[tuple(epoch) for epoch in self.history],
+            history=[tuple(epoch) for epoch in history],
             model=self.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
         )
-        write_csv(self.options.out / f"{self.name}.csv", self.history)
+        write_csv(self.options.out / f"{self.name}.csv", history)
 
     def draw_curves(self) -> None:
         from pictures import plot_comparison, plot_run

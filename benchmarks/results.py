@@ -42,6 +42,9 @@ def read_runs(plots: Path) -> dict[str, list[list[Epoch]]]:
         expected = expected or dict.fromkeys(found, found[0])
         if found != expected or not found[0]:
             raise Stop(f"epochs by seed in {plots}: {found} of {name}, where {expected} were expected")
+        figures = [[epoch[:-1] for epoch in history] for history in seeds.values()]
+        if any(figures.count(history) > 1 for history in figures):
+            raise Stop(f"two seeds of {name} have the same figures: one is a copy of the other")
         runs[name] = list(seeds.values())
     return runs
 
@@ -135,7 +138,7 @@ def what_blocks_add(runs: dict[str, list[list[Epoch]]]) -> str:
                 f"{seconds(script) / seconds(RUNS[control]):.2f}",
             ]
         )
-    header = "block|control|test accuracy|test loss|parameters|million operations an image|times the seconds"
+    header = "block|control|accuracy|test loss|parameters|million operations an image|seconds, ratio"
     return markdown(header.split("|"), rows)
 
 

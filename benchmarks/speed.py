@@ -33,7 +33,7 @@ from torchvision import transforms
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from common import Data, evaluate, find_device, keep_freed_memory, load_data, train_epoch  # noqa: E402
+from common import Data, Stop, evaluate, find_device, keep_freed_memory, load_data, train_epoch  # noqa: E402
 
 CONTEXT = multiprocessing.get_context("spawn")
 SCRIPTS = [
@@ -166,6 +166,7 @@ class Loop:
         self.pipe, other = CONTEXT.Pipe()
         self.process = CONTEXT.Process(target=serve, args=(other, loop, script, options), daemon=False)
         self.process.start()
+        other.close()  # so that a process that ends early ends the wait for it
         self.pipe.recv()  # that it is ready
         self.seconds = []
 
@@ -226,15 +227,13 @@ def flops(model: nn.Module) -> tuple[float, float]:
 
 
 def peak_memory(device: torch.device) -> float:
-    """Gigabytes: of this process so far, or of tensors on the GPU; nan where the system does not tell."""
+    """Gigabytes: of this process (Linux only, else nan) without its workers, or of tensors on the GPU."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e9
-    if sys.platform == "win32":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    if sys.platform != "linux":
         return math.nan
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e9
 
 
 def cut(data: Data, train: int, test: int) -> Data:
@@ -251,9 +250,8 @@ def cut(data: Data, train: int, test: int) -> Data:
     )
 
 
-def compare(options: argparse.Namespace) -> list[dict]:
+def compare(options: argparse.Namespace, peak: float) -> list[dict]:
     data = cut(load_data(options.data), options.images, options.images // 5)
-    peak = peak_flops(options.device, options.precision)
     table = []
     for script in options.scripts:
         loops = [Loop(tutorial, script, options), Loop(project, script, options)]
@@ -311,20 +309,24 @@ def main() -> None:
         parser.error(f"unknown scripts: {', '.join(sorted(unknown))}; there are {', '.join(SCRIPTS)}")
 
     options.start_method = multiprocessing.get_start_method()
-    table = grow(options) if options.grow else compare(options)
+    peak = peak_flops(options.device, options.precision)
+    try:
+        table = grow(options) if options.grow else compare(options, peak)
+    except (Stop, EOFError) as error:  # the latter: a loop's process has ended, and said why
+        sys.exit(f"{parser.prog}: {error or 'a measured process ended early'}")
     print("| " + " | ".join(table[0]) + " |\n|" + "---|" * len(table[0]))
     for row in table:
         print("| " + " | ".join("" if value is None else str(value) for value in row.values()) + " |")
     machine = {
         "data": options.data,
-        "device": torch.cuda.get_device_name()
+        "device": torch.cuda.get_device_name(options.device)
         if options.device.type == "cuda"
         else platform.processor() or "CPU",
         "threads": torch.get_num_threads(),
         "precision": options.precision,
         "batch size": options.batch_size,
         "torch": torch.__version__,
-        "peak GFLOP/s": round(peak_flops(options.device, options.precision) / 1e9),
+        "peak GFLOP/s": round(peak / 1e9),
     }
     print("\n" + ", ".join(f"{key}: {value}" for key, value in machine.items()))
     options.json.write_text(json.dumps({"machine": machine, "table": table}, indent=1), encoding="utf-8")

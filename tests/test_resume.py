@@ -194,10 +194,30 @@ def test_a_fresh_start_keeps_an_unfinished_run_aside(tree, tmp_path):
     unfinished = (tmp_path / "plots" / "CNN.pt").read_bytes()
     result = run("CNN", *flags, "--epochs", 1, cwd=tmp_path)
     assert result.status == 0 and "CNN.pt.old" in result.out
+    assert not list((tmp_path / "plots").glob("*.tmp"))
     assert (tmp_path / "plots" / "CNN.pt.old").read_bytes() == unfinished
     result = run("CNN", *flags, "--epochs", 1, cwd=tmp_path)  # over a finished run
     assert ".old" not in result.out
     assert (tmp_path / "plots" / "CNN.pt.old").read_bytes() == unfinished
+
+
+def interrupt() -> None:
+    import common
+
+    def ctrl_c(*_):
+        raise KeyboardInterrupt
+
+    common.train_epoch = ctrl_c
+
+
+def test_a_fresh_start_that_is_stopped_at_once_displaces_nothing(stopped, tree, tmp_path):
+    shutil.copytree(stopped, tmp_path / "plots")
+    path = tmp_path / "plots" / "CNN.pt"
+    saved = torch.load(path, weights_only=True)
+    torch.save({**saved, "epochs": 5}, path)  # as if stopped after two of five
+    unfinished = path.read_bytes()
+    assert run("CNN", "--data", tree, cwd=tmp_path, prepare=interrupt).status == 130
+    assert path.read_bytes() == unfinished and not path.with_suffix(".pt.old").exists()
 
 
 def limit_files() -> None:
@@ -264,7 +284,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_epoch(stopped, tree, tmp_
     assert check_whole(out, "CNN") == 2
 
 
-def fail_for_memory() -> None:
+def fail_for_gpu_memory() -> None:
     import common
 
     def out_of_memory(*_):
@@ -273,8 +293,18 @@ def fail_for_memory() -> None:
     common.train_epoch = out_of_memory
 
 
-def test_out_of_memory_names_the_batch_size(tree, tmp_path):
-    result = run("CNN", "--data", tree, "--batch-size", 512, cwd=tmp_path, prepare=fail_for_memory)
+def fail_for_memory() -> None:
+    import common
+
+    def out_of_memory(*_):
+        raise MemoryError
+
+    common.train_epoch = out_of_memory
+
+
+@pytest.mark.parametrize("failure", [fail_for_gpu_memory, fail_for_memory])
+def test_out_of_memory_names_the_batch_size(failure, tree, tmp_path):
+    result = run("CNN", "--data", tree, "--batch-size", 512, cwd=tmp_path, prepare=failure)
     assert result.status == 1 and result.err.count("\n") == 1 and "--batch-size than 512" in result.err
 
 
