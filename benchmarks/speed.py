@@ -87,7 +87,7 @@ def relu_before_pool(network: nn.Module) -> nn.Module:
     layers = list(network.features)
     for i, layer in enumerate(layers[:-1]):
         if isinstance(layer, nn.MaxPool2d) and isinstance(layers[i + 1], nn.ReLU):
-            layers[i], layers[i + 1] = layers[i + 1], layer
+            layers[i : i + 2] = nn.ReLU(), layer
     network.features = nn.Sequential(*layers)
     return network
 
