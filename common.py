@@ -416,7 +416,7 @@ def read_checkpoint(path: Path) -> dict:
     """What `write_checkpoint` wrote: settings, epochs, history, model, optimizer.
 
     Raises:
-        Stop: the file is damaged, or no checkpoint of these scripts.
+        Stop: the file cannot be read, is damaged, or is no checkpoint of these scripts.
     """
     try:
         with zipfile.ZipFile(path) as parts:
@@ -426,6 +426,8 @@ def read_checkpoint(path: Path) -> dict:
         saved["history"] = [Epoch(int(epoch), *map(float, values)) for epoch, *values in saved["history"]]
         saved["epochs"], saved["settings"] = int(saved["epochs"]), dict(saved["settings"])
         return saved
+    except OSError as error:  # the file may be in order
+        raise Stop(f"cannot read {path} ({error.strerror})", 2) from error
     except Exception as error:  # a damaged file can fail in any way
         raise Stop(
             f"{path} is damaged or no checkpoint: start afresh, without --resume or --look", 2

@@ -11,7 +11,7 @@ from helpers import ROOT, load, relu_before_pool
 from torch import nn
 from torch.nn import functional as F
 
-from common import CNN
+from common import CNN, tune_cpu
 
 SelfAttention = load("Self-Attention").SelfAttention
 MultiHeadAttention = load("Multi-Head Attention").MultiHeadAttention
@@ -305,3 +305,15 @@ def test_trunk_places_blocks():
         *stage,
         *stage,
     ]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_attention_on_a_cpu_avoids_the_fused_kernel_in_bf16_alone(precision):
+    block = load("Multi-Head Attention").MultiHeadAttention(64)
+    try:
+        tune_cpu(precision)
+        with torch.profiler.profile() as profile, torch.autocast("cpu", enabled=precision == "bf16"):
+            block(torch.randn(2, 64, 8, 8)).sum().backward()
+    finally:
+        tune_cpu("fp32")
+    assert any("flash_attention" in event.key for event in profile.key_averages()) == (precision == "fp32")

@@ -186,6 +186,12 @@ def test_refuses_a_damaged_or_hostile_checkpoint(damage, stopped, tree, tmp_path
     assert not (tmp_path / "exploded").exists()
 
 
+def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged(tree, tmp_path):
+    (tmp_path / "plots" / "CNN.pt").mkdir(parents=True)
+    result = run("CNN", "--data", tree, "--resume", cwd=tmp_path)
+    assert result.status == 2 and "cannot read" in result.err and result.err.count("\n") == 1
+
+
 def test_a_fresh_start_keeps_an_unfinished_run_aside(tree, tmp_path):
     flags = ["--data", tree, "--batch-size", 16]
     assert run("CNN", *flags, "--epochs", 1, cwd=tmp_path).status == 0
