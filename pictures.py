@@ -90,8 +90,9 @@ def plot_run(path: Path, title: str, data: str, history: list[Epoch], epochs: in
     logarithmic for its range of five hundred to one, grows only when a run leaves it.
     """
     figure, loss, accuracy = panels(title, epochs, height=5)
-    for part, colour in (("train", "#0072B2"), ("test", "#D55E00")):
-        style = {"color": colour, "label": part, "marker": "o", "markersize": 3 if epochs <= 30 else 0}
+    for part, colour, line in (("train", "#0072B2", "--"), ("test", "#D55E00", "-")):
+        style = {"color": colour, "linestyle": line, "label": part}
+        style |= {"marker": "o", "markersize": 3 if epochs <= 30 else 0}
         draw(loss, history, f"{part}_loss", style)
         draw(accuracy, history, f"{part}_acc", style)
     losses = [value for epoch in history for value in (epoch.train_loss, epoch.test_loss) if value > 0]
@@ -125,15 +126,15 @@ def plot_comparison(folder: Path, data: str) -> None:
         colour, marker = STYLES.get(
             name, (SPARE_COLOURS[zlib.crc32(name.encode()) % len(SPARE_COLOURS)], ".")
         )
-        every = max(1, epochs // 10)
+        every = max(1, min(len(names), epochs // 2))
         style = {
             "color": colour,
             "linestyle": "--" if name.startswith("CNN-") else "-",
             "linewidth": 1.3,
             "marker": marker,
             "markersize": 6,
-            "markevery": (min(i * every // len(names), len(history) - 1), every),  # no two at the same epochs
-            "label": f"{name}: {history[-1].test_acc:.2f}% after {len(history)}",
+            "markevery": (min(i * every // len(names), len(history) - 1), every),  # few at the same epochs
+            "label": f"{name}: {history[-1].test_acc:.2f}% after epoch {len(history)}",
         }
         draw(loss, history, "test_loss", style)
         draw(accuracy, history, "test_acc", style)
@@ -267,7 +268,7 @@ class AttentionPicture:
 
         def draw_panel(panel: Axes, i: int) -> None:
             grey = self.images[i].float().mean(0).numpy()
-            panel.imshow(grey, cmap="gray", extent=(0, 32, 32, 0), vmin=0, vmax=255)
+            panel.imshow(grey, cmap="gray", extent=(0, 32, 32, 0), vmin=-256, vmax=511)  # faint
             panel.imshow(
                 values[i].numpy(), cmap="viridis", vmin=low, vmax=high, extent=(0, 32, 32, 0), alpha=0.75
             )

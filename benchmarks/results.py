@@ -39,9 +39,11 @@ def read_runs(plots: Path) -> dict[str, list[list[Epoch]]]:
         paths = {seed: plots / "seeds" / f"{name}-{seed}.csv" for seed in range(1, 10)}
         seeds = {0: read_csv(plots / f"{name}.csv")}
         seeds |= {seed: read_csv(path) for seed, path in paths.items() if path.exists()}
+        if not seeds[0]:
+            raise Stop(f"{plots / name}.csv is missing or no run's; nine runs were expected")
         found = {seed: len(history) for seed, history in seeds.items()}
         expected = expected or dict.fromkeys(found, found[0])
-        if found != expected or not found[0]:
+        if found != expected:
             raise Stop(f"epochs by seed in {plots}: {found} of {name}, where {expected} were expected")
         figures = [[epoch[:-1] for epoch in history] for history in seeds.values()]
         if any(figures.count(history) > 1 for history in figures):
@@ -114,7 +116,7 @@ def over_fitting(runs: dict[str, list[list[Epoch]]]) -> str:
 
 
 def what_blocks_add(runs: dict[str, list[list[Epoch]]]) -> str:
-    """Each attention script minus its matched control, at the last epoch, paired by seed."""
+    """Each attention script against its matched control: last epochs paired by seed, and median times."""
 
     def seconds(name: str) -> float:
         return statistics.median(epoch.seconds for history in runs[name] for epoch in history)
@@ -139,7 +141,7 @@ def what_blocks_add(runs: dict[str, list[list[Epoch]]]) -> str:
                 f"{seconds(script) / seconds(RUNS[control]):.2f}",
             ]
         )
-    header = "block|control|accuracy|test loss|parameters|million operations an image|seconds, ratio"
+    header = "block|control|accuracy|test loss|parameters|million operations|time, ratio"
     return markdown(header.split("|"), rows)
 
 

@@ -7,7 +7,7 @@
 Both loops train the same architecture on the same images, epoch by epoch in turn, so that a machine's moods
 meet both; each in a process of its own, since the project's loop changes how its process keeps memory. The
 tutorial loop is a `DataLoader` over per-image transforms, contiguous tensors, ReLU before pool, plain Adam,
-and `.item()` in every step. Prints a Markdown table and writes it as JSON beside it.
+and `.item()` in every step. Prints a Markdown table and writes it to speed.json (`--json`).
 """
 
 import argparse
@@ -184,9 +184,8 @@ class Loop:
 
 
 def serve(pipe: Connection, loop: Callable, script: str, options: argparse.Namespace) -> None:
-    multiprocessing.set_start_method(
-        options.start_method, force=True
-    )  # of DataLoader's workers: the usual one
+    # DataLoader's workers start as they would in a script of one's own
+    multiprocessing.set_start_method(options.start_method, force=True)
     data = cut(load_data(options.data), options.images, options.images // 5)
     epochs = loop(script, data, options)
     next(epochs)

@@ -39,12 +39,12 @@ def test_killed_at_random_moments_and_resumed_to_the_digit(tree, tmp_path):
         process = Process("CNN", *flags, "--out", "killed", "--resume", cwd=tmp_path)
         # as long as there are kills to come, all but the last epoch may be reached; then the run may end
         deadline = time.monotonic() + rng.uniform(0.05, 0.6)
-        while kills < 20 and time.monotonic() < deadline and done < 7:
+        while kills < 12 and time.monotonic() < deadline and done < 7:
             time.sleep(0.01)
             done = (
                 check_whole(tmp_path / "killed", "CNN") if (tmp_path / "killed" / "CNN.pt").exists() else done
             )
-        if kills == 20:
+        if kills == 12:
             break
         os.kill(process.process.pid, signal.SIGKILL)
         assert process.wait().status == -signal.SIGKILL
