@@ -1,6 +1,4 @@
-"""CBAM on CIFAR-10: which channels matter, then which places.
-
-Sanghyun Woo et al.: CBAM: Convolutional Block Attention Module. ECCV 2018, arXiv 1807.06521.
+"""CBAM on CIFAR-10: which channels to emphasise, then which positions.
 
     python CBAM-Attention.py                    100 epochs on CIFAR-10, downloaded into data/
     python CBAM-Attention.py --data shapes      on images the program draws: no download
@@ -14,32 +12,30 @@ from common import CNN, run
 
 
 class ChannelAttention(nn.Module):
-    """CBAM's first half: scales each channel by a gate computed from its average and its maximum.
+    """CBAM's first half: scales each channel by a gate computed from all channels' averages and maxima.
 
         g = sigmoid(M(mean of x) + M(max of x))         (N, C)      mean and max over height and width
-        M(s) = W2 relu(W1 s)                            one MLP for both, no biases
+        M(s) = W2 relu(W1 s)                            (N, C)      one MLP for both, no biases
         y = x * g                                       (N, C, H, W)
 
+    W1 is (R, C) and W2 is (C, R), where the hidden width R is C / reduction rounded down, at least 1.
+
     Args:
-        channels: C, a multiple of `reduction`.
+        channels: C.
         reduction: how many times narrower the hidden layer of M is.
 
     Shape: (N, C, H, W) to the same, any H and W.
 
-    Raises:
-        ValueError: `channels` or `reduction` is not positive, or `reduction` does not divide `channels`.
-
-    Source: Woo et al., CBAM: Convolutional Block Attention Module, 2018, arXiv 1807.06521.
+    Source: as `CBAM`.
     """
 
     def __init__(self, channels: int, reduction: int = 16):
         super().__init__()
-        if channels < 1 or reduction < 1 or channels % reduction:
-            raise ValueError(f"channels ({channels}) must be a positive multiple of reduction ({reduction})")
+        hidden = max(1, channels // reduction)
         self.mlp = nn.Sequential(
-            nn.Linear(channels, channels // reduction, bias=False),
+            nn.Linear(channels, hidden, bias=False),
             nn.ReLU(),
-            nn.Linear(channels // reduction, channels, bias=False),
+            nn.Linear(hidden, channels, bias=False),
         )
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
@@ -51,11 +47,13 @@ class ChannelAttention(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """CBAM's second half: scales each place by a gate computed from the places around it.
+    """CBAM's second half: scales each position by a gate computed from the positions around it.
 
         p = [mean of x, max of x] over channels         (N, 2, H, W)
         g = sigmoid(conv k x k of p)                    (N, 1, H, W)   no bias
         y = x * g                                       (N, C, H, W)
+
+    This is the paper's formula; the authors' code has a batch norm between the convolution and the sigmoid.
 
     Args:
         kernel_size: k, odd.
@@ -65,7 +63,7 @@ class SpatialAttention(nn.Module):
     Raises:
         ValueError: `kernel_size` is not a positive odd number.
 
-    Source: Woo et al., CBAM: Convolutional Block Attention Module, 2018, arXiv 1807.06521.
+    Source: as `CBAM`.
     """
 
     def __init__(self, kernel_size: int = 7):
@@ -75,7 +73,7 @@ class SpatialAttention(nn.Module):
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) to the gate of each place, (N, 1, H, W), between 0 and 1."""
+        """(N, C, H, W) to the gate of each position, (N, 1, H, W), between 0 and 1."""
         pooled = torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1)  # (N, 2, H, W)
         return self.conv(pooled).sigmoid()
 
@@ -84,22 +82,22 @@ class SpatialAttention(nn.Module):
 
 
 class CBAM(nn.Module):
-    """Channel attention, then spatial attention.
+    """Channel attention, then spatial attention: copy `ChannelAttention` and `SpatialAttention` with it.
 
         z = x * channel gate of x                       (N, C, H, W)
         y = z * spatial gate of z                       (N, C, H, W)
 
     Args:
-        channels: C, a multiple of `reduction`.
+        channels: C.
         reduction: how many times narrower the hidden layer of the channel gate is.
         kernel_size: of the spatial gate's convolution, odd.
 
     Shape: (N, C, H, W) to the same, any H and W.
 
     Raises:
-        ValueError: as its two halves, `ChannelAttention` and `SpatialAttention`, which it needs beside it.
+        ValueError: `kernel_size` is not a positive odd number.
 
-    Source: Woo et al., CBAM: Convolutional Block Attention Module, 2018, arXiv 1807.06521.
+    Source: Woo et al.: CBAM: Convolutional Block Attention Module, ECCV 2018, arXiv 1807.06521.
     """
 
     def __init__(self, channels: int, reduction: int = 16, kernel_size: int = 7):
@@ -111,18 +109,9 @@ class CBAM(nn.Module):
         return self.spatial(self.channel(x))
 
 
-def build(classes: int) -> nn.Module:
-    return CNN(widths=(32, 64, 128), attention=CBAM, classes=classes)
-
-
-def look(picture) -> str:
-    picture.pictures()
-    for where, block in picture.stages(CBAM):
-        picture.places(where, block.spatial)
-    for where, block in picture.stages(CBAM):
-        picture.channels(where, block.channel)
-    return "How far each place and each channel is let through: a gate of one colour does not choose."
+def build(num_classes: int) -> nn.Module:
+    return CNN(widths=(32, 64, 128), attention=CBAM, num_classes=num_classes)
 
 
 if __name__ == "__main__":
-    run(build, look)
+    run(build, control="CNN-32-64-128")

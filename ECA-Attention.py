@@ -1,7 +1,4 @@
-"""Efficient Channel Attention on CIFAR-10: which channels matter, asked of a channel's neighbours alone.
-
-Qilong Wang et al.: ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks. CVPR 2020,
-arXiv 1910.03151.
+"""Efficient Channel Attention on CIFAR-10: which channels to emphasise, computed from neighbouring channels.
 
     python ECA-Attention.py                     100 epochs on CIFAR-10, downloaded into data/
     python ECA-Attention.py --data shapes       on images the program draws: no download
@@ -20,26 +17,25 @@ class ECAAttention(nn.Module):
     """Scales each channel by a gate computed from its own average and its neighbours' in channel order.
 
         s = mean of x over height and width             (N, C)
-        g = sigmoid(w * s)                              (N, C)      w: k weights slid along the channels
+        g = sigmoid(w * s)                              (N, C)      w: k weights slid along C, no bias
         y = x * g                                       (N, C, H, W)
 
     Args:
         channels: C; only the adaptive kernel size depends on it.
-        kernel_size: k, odd; None takes the paper's adaptive size, the odd number at or above
-            int((log2 C + 1) / 2), at least 3.
+        kernel_size: k, odd. None takes the paper's adaptive size, the odd number at or above
+            int((log2 C + 1) / 2), which is 5 at 128 channels; the floor of 3 under it is not in the paper.
 
     Shape: (N, C, H, W) to the same, any H and W.
 
     Raises:
-        ValueError: `channels` is not positive, or `kernel_size` is not a positive odd number.
+        ValueError: `kernel_size` is not a positive odd number.
 
-    Source: Wang et al., ECA-Net, 2020, arXiv 1910.03151.
+    Source: Wang et al.: ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks, CVPR
+    2020, arXiv 1910.03151.
     """
 
     def __init__(self, channels: int, kernel_size: int | None = 3):
         super().__init__()
-        if channels < 1:
-            raise ValueError(f"channels ({channels}) must be positive")
         if kernel_size is None:
             kernel_size = max(3, int((math.log2(channels) + 1) / 2) | 1)  # | 1 rounds up to odd
         if kernel_size < 1 or kernel_size % 2 == 0:
@@ -55,18 +51,9 @@ class ECAAttention(nn.Module):
         return x * self.gate(x)[:, :, None, None]
 
 
-def build(classes: int) -> nn.Module:
-    return CNN(widths=(32, 64, 128), attention=ECAAttention, classes=classes)
-
-
-def look(picture) -> str:
-    picture.pictures()
-    for where, block in picture.stages(ECAAttention):
-        picture.channels(where, block)
-    return (
-        "How far each channel is let through, by class: a column of one colour does not tell classes apart."
-    )
+def build(num_classes: int) -> nn.Module:
+    return CNN(widths=(32, 64, 128), attention=ECAAttention, num_classes=num_classes)
 
 
 if __name__ == "__main__":
-    run(build, look)
+    run(build, control="CNN-32-64-128")

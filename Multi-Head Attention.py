@@ -1,6 +1,4 @@
-"""Multi-head attention on CIFAR-10: several self-attentions side by side, each with its own view.
-
-Ashish Vaswani et al.: Attention Is All You Need. NeurIPS 2017, arXiv 1706.03762.
+"""Multi-head attention on CIFAR-10: four self-attentions side by side, each on its own share of the channels.
 
     python "Multi-Head Attention.py"                    100 epochs on CIFAR-10, downloaded into data/
     python "Multi-Head Attention.py" --data shapes      on images the program draws: no download
@@ -17,7 +15,7 @@ from common import CNN, run
 
 
 class MultiHeadAttention(nn.Module):
-    """Adds to each place what several attention heads, each on its own share of the channels, gather for it.
+    """Adds to each position what several heads, each on its own share of the channels, gather for it.
 
     With x read as H*W tokens of C channels, h heads and d = C / h, for each head:
 
@@ -25,7 +23,9 @@ class MultiHeadAttention(nn.Module):
         A = softmax(Q K^T / sqrt(d))                    (N, h, HW, HW) rows sum to 1
         y = x + gamma * (concat of the heads' A V) Wo   (N, C, H, W)   with a bias
 
-    gamma is a learned number that starts at 0, so the block starts as the identity.
+    gamma is a learned number that starts at 0, so the block starts as the identity. Positions are not encoded:
+    shuffle the tokens, and the result is shuffled alike. Memory grows with h (HW)^2, unless PyTorch has a fused
+    kernel for these shapes.
 
     Args:
         channels: C, a multiple of `num_heads`.
@@ -34,53 +34,42 @@ class MultiHeadAttention(nn.Module):
     Shape: (N, C, H, W) to the same, any H and W.
 
     Raises:
-        ValueError: `channels` or `num_heads` is not positive, or `num_heads` does not divide `channels`.
+        ValueError: `num_heads` does not divide `channels`.
 
-    Source: Vaswani et al., Attention Is All You Need, 2017, arXiv 1706.03762; gamma from Zhang et al.,
-    Self-Attention Generative Adversarial Networks, 2019, arXiv 1805.08318.
+    Source: Vaswani et al.: Attention Is All You Need, NeurIPS 2017, arXiv 1706.03762; gamma from Zhang et al.:
+    Self-Attention Generative Adversarial Networks, ICML 2019, arXiv 1805.08318.
     """
 
     def __init__(self, channels: int, num_heads: int = 4):
         super().__init__()
-        if channels < 1 or num_heads < 1 or channels % num_heads:
-            raise ValueError(f"channels ({channels}) must be a positive multiple of num_heads ({num_heads})")
+        if channels % num_heads:
+            raise ValueError(f"channels ({channels}) must be a multiple of num_heads ({num_heads})")
         self.num_heads = num_heads
-        self.qkv = nn.Linear(
-            channels, 3 * channels
-        )  # rows: queries, keys, values, as in nn.MultiheadAttention
+        # rows: queries, keys, values, as in nn.MultiheadAttention
+        self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
         self.gamma = nn.Parameter(torch.zeros(()))
 
     def heads(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """(N, C, H, W) to queries, keys and values, (N, h, HW, d) each."""
         tokens = x.flatten(2).transpose(1, 2)  # (N, HW, C)
-        qkv = self.qkv(tokens).unflatten(2, (3, self.num_heads, -1))  # (N, HW, 3, h, d)
-        return qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        split = self.qkv(tokens).unflatten(2, (3, self.num_heads, -1))  # (N, HW, 3, h, d)
+        return split.permute(2, 0, 3, 1, 4).unbind(0)
 
     def weights(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) to A, (N, h, HW, HW): row i says where place i (row-major) looks."""
+        """(N, C, H, W) to A, (N, h, HW, HW): row i, of positions counted row by row, is where i attends to."""
         q, k, _ = self.heads(x)
         return (q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])).softmax(dim=-1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # weights(x) @ value, in one call that may use a faster kernel
-        out = F.scaled_dot_product_attention(*self.heads(x))  # (N, h, HW, d)
-        out = self.proj(out.transpose(1, 2).flatten(2))  # (N, HW, C)
+        out = F.scaled_dot_product_attention(*self.heads(x))  # (N, h, HW, d): weights(x) @ values
+        out = self.proj(out.transpose(1, 2).flatten(2))  # (N, HW, C): the heads concatenated
         return x + self.gamma * out.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
-def build(classes: int) -> nn.Module:
-    return CNN(widths=(32, 64, 128), attention=MultiHeadAttention, classes=classes)
-
-
-def look(picture) -> str:
-    picture.pictures(mark=picture.queries[:1])
-    for where, block in picture.stages(MultiHeadAttention):
-        picture.attention(where, block, picture.queries[:1])
-    return (
-        "Where place A looks, head by head, in multiples of a uniform spread (1 everywhere: no preference)."
-    )
+def build(num_classes: int) -> nn.Module:
+    return CNN(widths=(32, 64, 128), attention=MultiHeadAttention, num_classes=num_classes)
 
 
 if __name__ == "__main__":
-    run(build, look)
+    run(build, control="CNN-32-64-128")

@@ -1,6 +1,4 @@
-"""Squeeze-and-Excitation on CIFAR-10: which channels matter in this image?
-
-Jie Hu, Li Shen, Gang Sun: Squeeze-and-Excitation Networks. CVPR 2018, arXiv 1709.01507.
+"""Squeeze-and-Excitation on CIFAR-10: which channels to emphasise in this image, computed from all channels.
 
     python SE-Attention.py                      100 epochs on CIFAR-10, downloaded into data/
     python SE-Attention.py --data shapes        on images the program draws: no download
@@ -20,28 +18,24 @@ class SEAttention(nn.Module):
         g = sigmoid(W2 relu(W1 s))                      (N, C)      excitation, no biases
         y = x * g                                       (N, C, H, W)
 
-    W1 is (C / reduction, C) and W2 is (C, C / reduction).
+    W1 is (R, C) and W2 is (C, R), where the hidden width R is C / reduction rounded down, at least 1.
 
     Args:
-        channels: C, a multiple of `reduction`.
+        channels: C.
         reduction: how many times narrower the hidden layer is.
 
     Shape: (N, C, H, W) to the same, any H and W.
 
-    Raises:
-        ValueError: `channels` or `reduction` is not positive, or `reduction` does not divide `channels`.
-
-    Source: Hu et al., Squeeze-and-Excitation Networks, 2018, arXiv 1709.01507.
+    Source: Hu, Shen, Sun: Squeeze-and-Excitation Networks, CVPR 2018, arXiv 1709.01507.
     """
 
     def __init__(self, channels: int, reduction: int = 16):
         super().__init__()
-        if channels < 1 or reduction < 1 or channels % reduction:
-            raise ValueError(f"channels ({channels}) must be a positive multiple of reduction ({reduction})")
+        hidden = max(1, channels // reduction)
         self.excitation = nn.Sequential(
-            nn.Linear(channels, channels // reduction, bias=False),
+            nn.Linear(channels, hidden, bias=False),
             nn.ReLU(),
-            nn.Linear(channels // reduction, channels, bias=False),
+            nn.Linear(hidden, channels, bias=False),
             nn.Sigmoid(),
         )
 
@@ -53,18 +47,9 @@ class SEAttention(nn.Module):
         return x * self.gate(x)[:, :, None, None]
 
 
-def build(classes: int) -> nn.Module:
-    return CNN(widths=(32, 64, 128), attention=SEAttention, classes=classes)
-
-
-def look(picture) -> str:
-    picture.pictures()
-    for where, block in picture.stages(SEAttention):
-        picture.channels(where, block)
-    return (
-        "How far each channel is let through, by class: a column of one colour does not tell classes apart."
-    )
+def build(num_classes: int) -> nn.Module:
+    return CNN(widths=(32, 64, 128), attention=SEAttention, num_classes=num_classes)
 
 
 if __name__ == "__main__":
-    run(build, look)
+    run(build, control="CNN-32-64-128")

@@ -1,7 +1,4 @@
-"""Self-attention on CIFAR-10: every place of the map asks every other place what it holds.
-
-Xiaolong Wang et al.: Non-local Neural Networks. CVPR 2018, arXiv 1711.07971.
-Han Zhang et al.: Self-Attention Generative Adversarial Networks. ICML 2019, arXiv 1805.08318.
+"""Self-attention on CIFAR-10: every position of the map attends to all positions.
 
     python Self-Attention.py                    100 epochs on CIFAR-10, downloaded into data/
     python Self-Attention.py --data shapes      on images the program draws: no download
@@ -18,7 +15,7 @@ from common import CNN, run
 
 
 class SelfAttention(nn.Module):
-    """Adds to each place a weighted sum over all places, weighted by how well key matches query.
+    """Adds to each position a sum of all positions' values, weighted by how well their keys match its query.
 
     With x read as H*W tokens of C channels and d = C / reduction:
 
@@ -27,7 +24,8 @@ class SelfAttention(nn.Module):
         A = softmax(Q K^T / sqrt(d))                    (N, HW, HW)    rows sum to 1
         y = x + gamma * A V                             (N, C, H, W)
 
-    gamma is a learned number that starts at 0, so the block starts as the identity.
+    gamma is a learned number that starts at 0, so the block starts as the identity. Positions are not encoded:
+    shuffle the tokens, and the result is shuffled alike. Memory grows with (HW)^2.
 
     Args:
         channels: C, a multiple of `reduction`.
@@ -36,46 +34,41 @@ class SelfAttention(nn.Module):
     Shape: (N, C, H, W) to the same, any H and W.
 
     Raises:
-        ValueError: `channels` or `reduction` is not positive, or `reduction` does not divide `channels`.
+        ValueError: `reduction` does not divide `channels`.
 
-    Source: Wang et al., Non-local Neural Networks, 2018, arXiv 1711.07971; gamma and the reduction of 8 from
-    Zhang et al., Self-Attention Generative Adversarial Networks, 2019, arXiv 1805.08318.
+    Source: Wang et al.: Non-local Neural Networks, CVPR 2018, arXiv 1711.07971; gamma and the reduction of 8
+    from Zhang et al.: Self-Attention Generative Adversarial Networks, ICML 2019, arXiv 1805.08318; the division
+    by sqrt(d) from Vaswani et al.: Attention Is All You Need, NeurIPS 2017, arXiv 1706.03762.
     """
 
     def __init__(self, channels: int, reduction: int = 8):
         super().__init__()
-        if channels < 1 or reduction < 1 or channels % reduction:
-            raise ValueError(f"channels ({channels}) must be a positive multiple of reduction ({reduction})")
-        self.query = nn.Linear(
-            channels, channels // reduction
-        )  # on tokens: the 1x1 convolution of the papers
+        if channels % reduction:
+            raise ValueError(f"channels ({channels}) must be a multiple of reduction ({reduction})")
+        # on tokens a linear layer is the 1x1 convolution of the papers
+        self.query = nn.Linear(channels, channels // reduction)
         self.key = nn.Linear(channels, channels // reduction)
         self.value = nn.Linear(channels, channels)
         self.gamma = nn.Parameter(torch.zeros(()))
 
-    def weights(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) to A, (N, HW, HW): row i says where place i (row-major) looks."""
+    def qkv(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(N, C, H, W) to queries and keys, (N, HW, d) each, and values, (N, HW, C)."""
         tokens = x.flatten(2).transpose(1, 2)  # (N, HW, C)
-        q, k = self.query(tokens), self.key(tokens)  # (N, HW, d)
+        return self.query(tokens), self.key(tokens), self.value(tokens)
+
+    def weights(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) to A, (N, HW, HW): row i, of positions counted row by row, is where i attends to."""
+        q, k, _ = self.qkv(x)
         return (q @ k.transpose(1, 2) / math.sqrt(q.shape[-1])).softmax(dim=-1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        tokens = x.flatten(2).transpose(1, 2)  # (N, HW, C)
-        # weights(x) @ value, in one call that may use a faster kernel
-        out = F.scaled_dot_product_attention(self.query(tokens), self.key(tokens), self.value(tokens))
+        out = F.scaled_dot_product_attention(*self.qkv(x))  # (N, HW, C): weights(x) @ values, in one call
         return x + self.gamma * out.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
-def build(classes: int) -> nn.Module:
-    return CNN(widths=(32, 64, 128), attention=SelfAttention, classes=classes)
-
-
-def look(picture) -> str:
-    picture.pictures(mark=picture.queries)
-    for where, block in picture.stages(SelfAttention):
-        picture.attention(where, block, picture.queries)
-    return "Where the places A and B look, in multiples of a uniform spread (1 everywhere: no preference)."
+def build(num_classes: int) -> nn.Module:
+    return CNN(widths=(32, 64, 128), attention=SelfAttention, num_classes=num_classes)
 
 
 if __name__ == "__main__":
-    run(build, look)
+    run(build, control="CNN-32-64-128")

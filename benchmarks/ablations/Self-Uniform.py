@@ -1,0 +1,45 @@
+"""Self-attention that cannot choose: every position attends to all alike. `--help` has every flag.
+
+    python benchmarks/ablations/Self-Uniform.py
+
+Self-Attention minus this is what choosing where to look adds.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+from common import CNN, run  # noqa: E402
+
+spec = importlib.util.spec_from_file_location("self_attention", ROOT / "Self-Attention.py")
+self_attention = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(self_attention)
+
+
+class SelfUniform(self_attention.SelfAttention):
+    """Self-attention with A = 1 / HW, so y = x + gamma * mean of V; query and key stay, unused.
+
+    Why: Cao et al. (GCNet, 2019, arXiv 1904.11492) found learned maps almost the same for every query.
+    """
+
+    def weights(self, x: torch.Tensor) -> torch.Tensor:
+        positions = x.shape[2] * x.shape[3]
+        return x.new_full((len(x), positions, positions), 1 / positions)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        v = self.value(x.flatten(2).transpose(1, 2))
+        out = v.mean(dim=1, keepdim=True).expand_as(v)
+        return x + self.gamma * out.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+def build(num_classes: int) -> nn.Module:
+    return CNN(widths=(32, 64, 128), attention=SelfUniform, num_classes=num_classes)
+
+
+if __name__ == "__main__":
+    run(build, control="CNN-32-64-128")

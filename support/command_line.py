@@ -1,0 +1,130 @@
+"""The flags, and their checks before any work starts."""
+
+import argparse
+import math
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from support import terminal
+
+
+def number(kind: type, low: float, high: float, meaning: str) -> Callable[[str], float]:
+    """An argparse type: a number of a kind from low to high, or the refusal that says what it should be."""
+
+    def convert(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {meaning}")
+        return value
+
+    return convert
+
+
+def find_device(name: str) -> torch.device:
+    """An argparse type: the device of that name, if it is there and can compute."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.ones(1, device=device).item()
+    except Exception as error:  # each backend has its own way to say no
+        raise argparse.ArgumentTypeError(
+            f"{name!r} is not a device of this machine; try auto or cpu"
+        ) from error
+    return device
+
+
+def writable_folder(name: str) -> Path:
+    """An argparse type: the folder of that name, made if need be, once a trial file was written there."""
+    folder = Path(name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot write in the folder {name!r} ({error.strerror})") from error
+    return folder
+
+
+def make_parser(script: Path, own: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=script.name,
+        description=f"Trains {script.stem}. Leaves plots, a CSV and a checkpoint in the folder --out.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        parents=[own],
+        allow_abbrev=False,
+    )
+    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message} (--help shows every flag)\n")
+    add = parser.add_argument
+    natural = number(int, 1, 10**9, "a whole number from 1")
+    positive = number(float, sys.float_info.min, sys.float_info.max, "a number above 0")
+    from_0 = number(int, 0, 2**63, "a whole number from 0")
+    add("--epochs", type=natural, default=100, help="passes over the training images")
+    add("--batch-size", type=natural, default=64, help="images in a training step")
+    add("--lr", type=positive, default=0.001, help="Adam's learning rate")
+    add("--seed", type=from_0, default=0, help="same seed, same machine, same result")
+    add(
+        "--device", type=find_device, default="auto", help="auto: CUDA, else MPS, else CPU; or a torch device"
+    )
+    add("--precision", choices=["fp32", "bf16"], default="fp32", help="bf16: autocast")
+    add(
+        "--data",
+        default="data",
+        help="a folder with CIFAR-10, or to download it into; or an image tree, train/<class>/* and "
+        "test/<class>/*; or the word shapes, for images that the program draws",
+    )
+    add("--out", type=writable_folder, default="plots", help="the folder for what a run leaves")
+    add("--look", action="store_true", help="draw what a trained run attends to, and train nothing")
+    add("--resume", action="store_true", help="continue an interrupted run")
+    return parser
+
+
+def run_name(script: Path, own: dict, data: str) -> str:
+    """The name of a run's files: the script's, each flag that changes the network, and the drawn shapes."""
+    name = script.stem
+    for flag, value in own.items():
+        if isinstance(value, list):
+            name += "".join(f"-{number}" for number in value)
+        else:
+            name += f"-{flag}{value:g}" if isinstance(value, float) else f"-{flag}{value}"
+    return name + suffix(data)
+
+
+def suffix(data: str) -> str:
+    """What the names of runs on the drawn shapes end in, so that trying a script never replaces a result."""
+    return "-shapes" if data == "shapes" else ""
+
+
+def parse(
+    build: Callable[..., torch.nn.Module], add_flags: Callable[[argparse.ArgumentParser], None] | None
+) -> argparse.Namespace:
+    """What the user typed, with three fields more: `script`, its file; `name`, the run's; and `own`, the script's
+    own flags, as far as they were typed. Ends the program with status 2 where something typed cannot be."""
+    terminal.prepare_streams()
+    script = Path(sys.argv[0])
+    own_parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    if add_flags:
+        add_flags(own_parser)
+    parser = make_parser(script, own_parser)
+    options = parser.parse_args()
+    flags = [action.dest for action in own_parser._actions]
+    options.own = {flag: getattr(options, flag) for flag in flags if hasattr(options, flag)}
+    options.script = script
+    options.name = run_name(script, options.own, options.data)
+    if options.own:
+        try:
+            with torch.device("meta"):  # whose tensors take no memory
+                build(num_classes=2, **options.own)
+        except ValueError as error:
+            parser.error(str(error))
+    if script.stem == "comparison":
+        parser.error("this script would overwrite the folder's comparison.png: give it another name")
+    if options.look and not (options.out / f"{options.name}.pt").exists():
+        parser.error(f"{options.out / options.name}.pt is not there to look at: train first, without --look")
+    return options

@@ -1,0 +1,217 @@
+"""A run's plot, and the comparison of a folder's runs with their controls."""
+
+import math
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from support.dataset import Data, fingerprint, printable
+from support.figures import COLOURS, DPI, GREY, OWN_COLOUR, WIDTH, plainly, read_metadata, save
+from support.history import Epoch, read_csv
+
+TRAIN, TEST = "#0072B2", "#D55E00"
+CONTROL_LINE = {"color": GREY, "linestyle": "--", "linewidth": 1}
+COLUMNS = 4  # of the comparison
+
+
+def read_run(csv: Path, source: str) -> list[Epoch]:
+    """The run in a CSV; an empty list where its plot is not of the data that `source` names."""
+    return read_csv(csv) if read_metadata(csv.with_suffix(".png")).get("Source") == source else []
+
+
+def shown_name(run: str) -> str:
+    return printable(run).removesuffix("-shapes")
+
+
+def draw(axes: Axes, history: list[Epoch], field: str, **line) -> None:
+    axes.plot([epoch.epoch for epoch in history], [getattr(epoch, field) for epoch in history], **line)
+
+
+def set_epochs(axes: Axes, epochs: int, ticks: int) -> None:
+    margin = max(0.5, 0.02 * epochs)
+    axes.set_xlim(1 - margin, epochs + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 5, 10], integer=True))
+    axes.grid(color="#DDDDDD", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def gain(history: list[Epoch], control: list[Epoch]) -> float:
+    """Test accuracy in points above the control's, at the last epoch that both have."""
+    last = min(len(history), len(control)) - 1
+    return history[last].test_acc - control[last].test_acc
+
+
+# ---- a run's plot --------------------------------------------------------------------------------------
+
+
+@plainly
+def plot_run(
+    path: Path, history: list[Epoch], epochs: int, data: Data, parameters: int, control: str = ""
+) -> None:
+    """Loss and accuracy of one run, while training and on the test images, beside its control's where that is there.
+
+    Size and axes are the same for every run, so that plots can be flipped through like cards; only a run that
+    leaves the axes stretches them. The PNG says in its metadata which data and which control it belongs to.
+    """
+    source = fingerprint(data)
+    beside = read_run(path.with_name(f"{control}.csv"), source)[: len(history)] if control else []
+    last = history[-1]
+    title = f"{shown_name(path.stem)} on {data.name}: {last.test_acc:.2f}% of test images right after epoch {last.epoch}"
+    if beside:
+        difference = gain(history, beside)
+        title += f",\n{abs(difference):.2f} points {'above' if difference > 0 else 'below'} its control"
+        title += "" if len(beside) == len(history) else f" (at epoch {len(beside)})"
+
+    figure = Figure(figsize=(WIDTH, 4.4), dpi=DPI)
+    figure.text(0.5, 0.925, title, ha="center", va="center", fontsize=11.5, weight="bold")
+    figure.text(
+        *(0.5, 0.02),
+        f"{parameters:,} parameters. Training figures are means over an epoch in which the model changes, with "
+        "dropout\nwhere it has any: early on, test may look better than training.",
+        ha="center",
+        color="#555555",
+    )
+    figure.subplots_adjust(left=0.065, right=0.985, bottom=0.225, top=0.84, wspace=0.17)
+    loss, accuracy = figure.subplots(1, 2)
+    for axes, field in ((loss, "loss"), (accuracy, "acc")):
+        draw(axes, beside, f"test_{field}", label=f"test, {shown_name(control)} (control)", **CONTROL_LINE)
+        draw(axes, history, f"train_{field}", label="training", color=TRAIN, linestyle=(0, (5, 1.5)))
+        draw(axes, history, f"test_{field}", label="test", color=TEST, linewidth=2)
+        if epochs == 1:
+            for line in axes.lines:
+                line.set_marker("o")
+        set_epochs(axes, epochs, ticks=10)
+        axes.set_xlabel("epoch")
+    highest = max(max(epoch.train_loss, epoch.test_loss) for epoch in history)
+    loss.set(ylabel="loss (cross-entropy)", ylim=(0, 2.4 if highest < 2.4 else 1.25 * highest))
+    lowest = min(min(epoch.train_acc, epoch.test_acc) for epoch in history)
+    accuracy.set(ylabel="accuracy (%)", ylim=(30 if lowest > 30 else 0, 101))
+    accuracy.legend(*legend_without_empty_lines(accuracy), loc="lower right", frameon=False)
+    mark_lowest_loss(loss, history)
+    mark_gap(accuracy, last)
+    save(figure, path, Source=source, Control=control)
+
+
+def legend_without_empty_lines(axes: Axes) -> tuple[list, list[str]]:
+    lines = [line for line in axes.lines if len(line.get_xdata())]
+    return lines[::-1], [line.get_label() for line in lines[::-1]]
+
+
+def mark_lowest_loss(axes: Axes, history: list[Epoch]) -> None:
+    lowest = min(history, key=lambda epoch: epoch.test_loss)
+    text = f"lowest test loss {lowest.test_loss:.2f} at epoch {lowest.epoch}"
+    if lowest.epoch < len(history):
+        text += ":\nover-fits from here"
+    axes.annotate(
+        text,
+        (lowest.epoch, lowest.test_loss),
+        (0.5, 0.97),
+        textcoords="axes fraction",
+        ha="center",
+        va="top",
+        arrowprops={"arrowstyle": "->", "color": GREY, "shrinkB": 4},
+    )
+    axes.plot(lowest.epoch, lowest.test_loss, "o", color=TEST, markersize=6)
+
+
+def mark_gap(axes: Axes, last: Epoch) -> None:
+    gap = last.train_acc - last.test_acc
+    if gap < 5:  # no room for it, and little to say
+        return
+    ends = (last.epoch, last.test_acc), (last.epoch, last.train_acc)
+    axes.annotate("", *ends, arrowprops={"arrowstyle": "<->", "color": GREY, "shrinkA": 2, "shrinkB": 2})
+    middle = (last.epoch, (last.train_acc + last.test_acc) / 2)
+    label = f"training is {gap:.1f}\npoints above test "
+    axes.annotate(label, middle, (-6, 0), textcoords="offset points", ha="right", va="center")
+
+
+# ---- the comparison ------------------------------------------------------------------------------------
+
+
+def read_folder(folder: Path, source: str) -> dict[str, tuple[list[Epoch], list[Epoch]]]:
+    """Each run of the folder on that data with its control, {name: (history, history or empty)}.
+
+    The scripts of this project come first; a run that only serves as another's control is left out.
+    """
+    runs = {path.stem: read_run(path, source) for path in sorted(folder.glob("*.csv"))}
+    runs = {name: history for name, history in runs.items() if history}
+    control = {name: read_metadata(folder / f"{name}.png").get("Control", "") for name in runs}
+    known = list(COLOURS)
+    names = sorted(runs, key=lambda name: known.index(shown_name(name)) if shown_name(name) in known else 99)
+    return {name: (runs[name], runs.get(control[name], [])) for name in names if name not in control.values()}
+
+
+def middle_range(values: list[float], margin: float) -> tuple[float, float]:
+    span = max(max(values) - min(values), 1e-6)
+    return min(values) - margin * span, max(values) + margin * span
+
+
+@plainly
+def plot_comparison(folder: Path, source: str) -> None:
+    """What each run of a folder changes against its control: a column a run, accuracy above, loss below.
+
+    All panels of a kind have the same axes, whose range is that of the curves after the first tenth of epochs.
+    """
+    runs = read_folder(folder, source)
+    if not runs:
+        return
+    columns = min(len(runs), COLUMNS)
+    bands = math.ceil(len(runs) / columns)
+    figure = Figure(figsize=(WIDTH, 1.0 + 3.9 * bands), dpi=DPI)
+    histories = [history for pair in runs.values() for history in pair if history]
+    epochs = max(len(history) for history in histories)
+    settled = [e for history in histories for e in history if e.epoch > epochs / 10 or len(history) == 1]
+    accuracies, losses = [e.test_acc for e in settled], [e.test_loss for e in settled]
+    # a logarithmic axis, since one run may over-fit ten times as far as another
+    loss_range = [math.exp(end) for end in middle_range([math.log(max(loss, 1e-6)) for loss in losses], 0.05)]
+    places = figure.subplots(2 * bands, columns, squeeze=False, height_ratios=[1.25, 1] * bands)
+    height = figure.get_figheight()
+    figure.subplots_adjust(
+        left=0.075, right=0.99, top=1 - 1.05 / height, bottom=0.5 / height, hspace=0.42, wspace=0.14
+    )
+    for number, (name, (history, control)) in enumerate(runs.items()):
+        band, column = divmod(number, columns)
+        above, below = places[2 * band][column], places[2 * band + 1][column]
+        for axes, field in ((above, "test_acc"), (below, "test_loss")):
+            draw(axes, control, field, **CONTROL_LINE)
+            draw(axes, history, field, color=COLOURS.get(shown_name(name), OWN_COLOUR), linewidth=1.8)
+            set_epochs(axes, epochs, ticks=4)
+            axes.tick_params(labelleft=column == 0)
+            for line in axes.lines if epochs == 1 else ():
+                line.set_marker("o")
+        verdict = f"{gain(history, control):+.2f} points" if control else f"{history[-1].test_acc:.2f}%, no control"
+        above.set_title(f"{shorten(shown_name(name))}\n{verdict}", fontsize=10, weight="bold")
+        above.set_ylim(middle_range(accuracies, 0.05))
+        below.set(ylim=loss_range, yscale="log")
+        below.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        below.yaxis.set_minor_locator(MaxNLocator(1))
+        below.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        below.set_xlabel("epoch")
+        if column == 0:
+            above.set_ylabel("test accuracy (%)")
+            below.set_ylabel("test loss")
+    for axes in places.flat[len(runs) :]:
+        if not axes.lines:
+            axes.set_visible(False)
+    data = source.rpartition(" (")[0]
+    figure.suptitle(
+        f"What each block changes on {data}: test accuracy and loss, its control dashed in grey",
+        y=1 - 0.12 / height,
+        fontsize=11.5,
+        weight="bold",
+    )
+    figure.text(
+        *(0.5, 1 - 0.47 / height),
+        "Points: test accuracy minus the control's at the last epoch that both have. One run each: chance included.",
+        ha="center",
+        color="#555555",
+    )
+    ending = "-shapes" if any(name.endswith("-shapes") for name in runs) else ""
+    save(figure, folder / f"comparison{ending}.png", Source=source)
+
+
+def shorten(name: str) -> str:
+    return name if len(name) <= 24 else f"{name[:22]}…"

@@ -1,0 +1,35 @@
+"""A data set in memory: images, labels, names, checksum, and the scaling of pixels."""
+
+import zlib
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Data(NamedTuple):
+    """A data set in memory: images (N, 3, 32, 32) uint8, channels last, labels (N,) int64 from 0 to K - 1."""
+
+    name: str
+    classes: list[str]  # K names
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+
+
+def fingerprint(data: Data) -> str:
+    """The data set's name and a checksum of its images and labels: `CIFAR-10 (0123abcd)`."""
+    checksum = 0
+    for tensor in data[2:]:
+        checksum = zlib.crc32(tensor.contiguous().numpy(), checksum)
+    return f"{data.name} ({checksum:08x})"
+
+
+def printable(name: str) -> str:
+    """A file's name as text; bytes that are not UTF-8, as in old archives, become question marks."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def normalize(images: Tensor) -> Tensor:
+    """uint8 from 0 to 255 to float32 from -1 to 1."""
+    return images.float().div_(127.5).sub_(1)

@@ -1,0 +1,57 @@
+"""How what goes wrong reaches the user: one line that says what to do, and an exit status."""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class UserError(Exception):
+    """What is wrong and what to do about it. `status` 2: what was typed; 1: what went wrong later."""
+
+    def __init__(self, message: str, status: int = 1):
+        super().__init__(message)
+        self.status = status
+
+
+def quote(words: list[str]) -> str:
+    """Words as they are to be typed, with quotation marks where the shell needs them."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def continue_command() -> str:
+    """What to type to continue this run."""
+    return quote(["python", *(word for word in sys.argv if word != "--resume"), "--resume"])
+
+
+def finish(message: str, status: int) -> None:
+    """Ends the program with a line on standard error."""
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr, flush=True)
+    sys.exit(status)
+
+
+@contextmanager
+def plain_errors(options: argparse.Namespace) -> Iterator[None]:
+    """Turns what a user can mend into one line; a mistake in the program keeps its traceback."""
+    try:
+        yield
+    except UserError as error:
+        finish(str(error), error.status)
+    except KeyboardInterrupt:
+        finish("stopped", 130)
+    except BrokenPipeError:  # nobody reads on, as after `| head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that Python's last flush has somewhere to go
+        sys.exit(1)
+    except OSError as error:
+        again = "start again" if options.look else f"continue with: {continue_command()}"
+        finish(f"cannot write ({error}); mend that, then {again}", 1)
+    except (RuntimeError, MemoryError) as error:
+        on_gpu, on_cpu = "out of memory" in str(error), "allocate memory" in str(error)
+        if not (on_gpu or on_cpu or isinstance(error, MemoryError)):
+            raise
+        advice = f"try a smaller --batch-size than {options.batch_size}, or a smaller network"
+        finish(f"out of memory on {options.device}: {advice}", 1)

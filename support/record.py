@@ -1,0 +1,175 @@
+"""What is kept of a run: its history, the files that hold it, and going on from them."""
+
+import argparse
+import glob
+import io
+import math
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from support import curves
+from support.command_line import suffix
+from support.dataset import Data, fingerprint
+from support.errors import UserError, continue_command, quote
+from support.files import replacing, set_aside
+from support.history import Epoch, write_csv
+
+SECONDS_BETWEEN_DRAWINGS = 30  # of the curves, where epochs are shorter
+
+
+def read_checkpoint(path: Path) -> dict:
+    """What `Record.save` wrote: settings, epochs, history, model, optimizer.
+
+    Raises:
+        OSError: the file cannot be read.
+        Exception: of many kinds, where it is damaged or no checkpoint.
+    """
+    with zipfile.ZipFile(path) as parts:
+        if broken := parts.testzip():  # torch.load does not look at checksums
+            raise ValueError(broken)
+    return torch.load(path, map_location="cpu", weights_only=True)  # runs no code that the file holds
+
+
+class Record:
+    """A run's files in the folder `--out`, kept up to date epoch by epoch.
+
+    Used as a context: on entering, the run goes on from its checkpoint if the user wants that; on leaving, also by
+    Ctrl-C, its curves are drawn.
+
+    Args:
+        options: as `command_line.parse` gives them.
+        control: the name of the run that this one is to be compared with.
+    """
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        data: Data,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        control: str | None,
+    ):
+        self.options, self.data, self.model, self.optimizer = options, data, model, optimizer
+        self.control = control + suffix(options.data) if control else ""
+        self.checkpoint = options.out / f"{options.name}.pt"
+        self.parameters = sum(parameter.numel() for parameter in model.parameters())
+        self.settings = {"script": options.script.stem, **options.own, "data": fingerprint(data)}
+        if not options.look:  # a look needs the same network and data, however the network was trained
+            self.settings |= {key: getattr(options, key) for key in ("batch_size", "lr", "seed", "precision")}
+        self.history: list[Epoch] = []
+        self.drawn, self.next_drawing = 0, 0.0  # epochs that the curves show; when they may be drawn again
+        self.replaces_earlier = False
+
+    def __enter__(self) -> "Record":
+        options = self.options
+        for leftover in options.out.glob(f"{glob.escape(options.name)}.*.tmp"):  # of a run killed while it wrote
+            leftover.unlink(missing_ok=True)
+        if options.look or (options.resume and self.checkpoint.exists()):
+            self.restore()
+            if not options.look:
+                self.save(self.history)
+        elif options.resume:
+            print(f"{self.checkpoint} is not there to go on from: starting with epoch 1")
+        else:
+            self.replaces_earlier = self.checkpoint.exists()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, _) -> None:
+        done = len(self.history)
+        if self.drawn < done and not self.options.look and not isinstance(error, OSError):
+            self.draw_curves()
+        if kind is KeyboardInterrupt:
+            if not done:
+                raise UserError("stopped before the first epoch was done: nothing to continue", 130) from None
+            raise UserError(f"stopped after epoch {done}; continue with: {continue_command()}", 130) from None
+
+    def restore(self) -> None:
+        """Takes history, weights and the optimiser's state from the checkpoint.
+
+        Raises:
+            UserError: the file cannot be read, or is of a run with other settings.
+        """
+        path, options = self.checkpoint, self.options
+        advice = "train anew, without --look" if options.look else "start afresh, without --resume"
+        try:
+            saved = read_checkpoint(path)
+            for key, new in self.settings.items():
+                if (old := saved["settings"].get(key)) != new:
+                    raise UserError(
+                        f"{path} was trained with {key} {old}, this is {new}: give the same, or {advice}", 2
+                    )
+            self.model.load_state_dict(saved["model"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.history = [Epoch(int(epoch), *map(float, values)) for epoch, *values in saved["history"]]
+        except UserError:
+            raise
+        except OSError as error:
+            raise UserError(f"cannot read {path} ({error.strerror})", 2) from error
+        except Exception as error:  # a damaged file can fail in any way
+            raise UserError(f"{path} is damaged or of another network: {advice}", 2) from error
+        if len(self.history) > options.epochs and not options.look:
+            raise UserError(f"{path} has {len(self.history)} epochs already: give more in --epochs", 2)
+
+    def epochs_to_train(self) -> Iterator[int]:
+        """The numbers of the epochs that are missing; none for a look."""
+        return iter([] if self.options.look else range(len(self.history) + 1, self.options.epochs + 1))
+
+    def add(self, epoch: Epoch) -> None:
+        """Saves an epoch, prints its line and, now and then, draws the curves.
+
+        Raises:
+            UserError: a loss is not finite; what the epochs before gave is kept.
+        """
+        if not math.isfinite(epoch.train_loss + epoch.test_loss):
+            kept = f"; what {len(self.history)} epochs gave is kept in {self.options.out}" if self.history else ""
+            raise UserError(
+                f"the loss of epoch {epoch.epoch} is not finite: try --lr {self.options.lr / 10:g}, "
+                f"or look for nan in what the model's blocks return{kept}"
+            )
+        self.save([*self.history, epoch])
+        self.history.append(epoch)  # an epoch counts once it is saved
+        print(
+            f"Epoch [{epoch.epoch}/{self.options.epochs}] "
+            f"Train Loss: {epoch.train_loss:.4f}, Train Acc: {epoch.train_acc:.2f}% "
+            f"Test Loss: {epoch.test_loss:.4f}, Test Acc: {epoch.test_acc:.2f}%",
+            flush=True,
+        )
+        if time.monotonic() > self.next_drawing or epoch.epoch == self.options.epochs:
+            self.draw_curves()
+
+    def save(self, history: list[Epoch]) -> None:
+        """Brings the checkpoint and the CSV up to date, the checkpoint first: the rest follows from it."""
+        contents = {
+            "settings": self.settings,
+            "epochs": self.options.epochs,
+            "history": [tuple(epoch) for epoch in history],
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        buffer = io.BytesIO()  # since torch.save does not survive a full disk
+        torch.save(contents, buffer)
+        with replacing(self.checkpoint) as temporary:
+            temporary.write_bytes(buffer.getvalue())
+            if self.replaces_earlier:  # only now that there is something to put in its place
+                self.set_earlier_run_aside()
+        write_csv(self.checkpoint.with_suffix(".csv"), history)
+
+    def set_earlier_run_aside(self) -> None:
+        name, out = self.options.name, self.options.out
+        # the checkpoint last: while it is there, the next start sets aside what is left
+        place = set_aside(out, [f"{name}{end}" for end in (".csv", ".png", "-attention.png", ".pt")])
+        way_back = quote(["--out", str(place), "--resume"])
+        print(f"The earlier run of that name is kept in {place}; to go on with it, start it with {way_back}")
+        self.replaces_earlier = False
+
+    def draw_curves(self) -> None:
+        """Draws the run's plot and the comparison of the folder's runs."""
+        self.drawn, self.next_drawing = len(self.history), time.monotonic() + SECONDS_BETWEEN_DRAWINGS
+        path = self.checkpoint.with_suffix(".png")
+        curves.plot_run(path, self.history, self.options.epochs, self.data, self.parameters, self.control)
+        curves.plot_comparison(path.parent, fingerprint(self.data))
