@@ -1,8 +1,8 @@
 """CBAM on CIFAR-10: which channels to emphasise, then which positions.
 
-    python CBAM-Attention.py                    100 epochs on CIFAR-10, downloaded into data/
-    python CBAM-Attention.py --data shapes      on images the program draws: no download
-    python CBAM-Attention.py --help             every flag
+python CBAM-Attention.py                    100 epochs on CIFAR-10, downloaded into data/
+python CBAM-Attention.py --data shapes      on images the program draws: no download
+python CBAM-Attention.py --help             every flag
 """
 
 import torch

@@ -1,8 +1,8 @@
 """Efficient Channel Attention on CIFAR-10: which channels to emphasise, computed from neighbouring channels.
 
-    python ECA-Attention.py                     100 epochs on CIFAR-10, downloaded into data/
-    python ECA-Attention.py --data shapes       on images the program draws: no download
-    python ECA-Attention.py --help              every flag
+python ECA-Attention.py                     100 epochs on CIFAR-10, downloaded into data/
+python ECA-Attention.py --data shapes       on images the program draws: no download
+python ECA-Attention.py --help              every flag
 """
 
 import math

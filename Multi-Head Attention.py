@@ -1,8 +1,8 @@
 """Multi-head attention on CIFAR-10: four self-attentions side by side, each on its own share of the channels.
 
-    python "Multi-Head Attention.py"                    100 epochs on CIFAR-10, downloaded into data/
-    python "Multi-Head Attention.py" --data shapes      on images the program draws: no download
-    python "Multi-Head Attention.py" --help             every flag
+python "Multi-Head Attention.py"                    100 epochs on CIFAR-10, downloaded into data/
+python "Multi-Head Attention.py" --data shapes      on images the program draws: no download
+python "Multi-Head Attention.py" --help             every flag
 """
 
 import math

@@ -1,8 +1,8 @@
 """Squeeze-and-Excitation on CIFAR-10: which channels to emphasise in this image, computed from all channels.
 
-    python SE-Attention.py                      100 epochs on CIFAR-10, downloaded into data/
-    python SE-Attention.py --data shapes        on images the program draws: no download
-    python SE-Attention.py --help               every flag
+python SE-Attention.py                      100 epochs on CIFAR-10, downloaded into data/
+python SE-Attention.py --data shapes        on images the program draws: no download
+python SE-Attention.py --help               every flag
 """
 
 import torch

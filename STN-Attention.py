@@ -1,8 +1,8 @@
 """Spatial transformer on CIFAR-10: the network crops, turns or scales its input before it looks at it.
 
-    python STN-Attention.py                     100 epochs on CIFAR-10, downloaded into data/
-    python STN-Attention.py --data shapes       on images the program draws: no download
-    python STN-Attention.py --help              every flag
+python STN-Attention.py                     100 epochs on CIFAR-10, downloaded into data/
+python STN-Attention.py --data shapes       on images the program draws: no download
+python STN-Attention.py --help              every flag
 """
 
 import torch

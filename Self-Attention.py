@@ -1,8 +1,8 @@
 """Self-attention on CIFAR-10: every position of the map attends to all positions.
 
-    python Self-Attention.py                    100 epochs on CIFAR-10, downloaded into data/
-    python Self-Attention.py --data shapes      on images the program draws: no download
-    python Self-Attention.py --help             every flag
+python Self-Attention.py                    100 epochs on CIFAR-10, downloaded into data/
+python Self-Attention.py --data shapes      on images the program draws: no download
+python Self-Attention.py --help             every flag
 """
 
 import math

@@ -249,7 +249,13 @@ def run(
                 seed(options.seed, epoch)
                 progress = f"Epoch [{epoch}/{options.epochs}]"
                 trained = train_epoch(
-                    model, optimizer, train_images, train_labels, options.batch_size, options.precision, progress
+                    model,
+                    optimizer,
+                    train_images,
+                    train_labels,
+                    options.batch_size,
+                    options.precision,
+                    progress,
                 )
                 tested = evaluate(model, test_images, test_labels, options.precision)
                 record.add(Epoch(epoch, *trained, *tested, time.perf_counter() - start))

@@ -23,9 +23,7 @@ class Network(NamedTuple):
 NETWORKS: dict[str, Network] = {
     "CNN": Network("CNN.py", {}, None),
     "CNN-32-64-128": Network("CNN.py", {"widths": [32, 64, 128]}, None),
-    "CNN-64-128-hidden256-dropout0": Network(
-        "CNN.py", {"widths": [64, 128], "hidden": 256, "dropout": 0.0}, None
-    ),
+    "CNN-64-128-hidden256-dropout0": Network("CNN.py", {"widths": [64, 128], "hidden": 256, "dropout": 0.0}, None),
     "Self-Attention": Network("Self-Attention.py", {}, "CNN-32-64-128"),
     "Multi-Head Attention": Network("Multi-Head Attention.py", {}, "CNN-32-64-128"),
     "SE-Attention": Network("SE-Attention.py", {}, "CNN-32-64-128"),

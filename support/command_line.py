@@ -35,9 +35,7 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.ones(1, device=device).item()
     except Exception as error:  # each backend has its own way to say no
-        raise argparse.ArgumentTypeError(
-            f"{name!r} is not a device of this machine; try auto or cpu"
-        ) from error
+        raise argparse.ArgumentTypeError(f"{name!r} is not a device of this machine; try auto or cpu") from error
     return device
 
 
@@ -69,9 +67,7 @@ def make_parser(script: Path, own: argparse.ArgumentParser) -> argparse.Argument
     add("--batch-size", type=natural, default=64, help="images in a training step")
     add("--lr", type=positive, default=0.001, help="Adam's learning rate")
     add("--seed", type=from_0, default=0, help="same seed, same machine, same result")
-    add(
-        "--device", type=find_device, default="auto", help="auto: CUDA, else MPS, else CPU; or a torch device"
-    )
+    add("--device", type=find_device, default="auto", help="auto: CUDA, else MPS, else CPU; or a torch device")
     add("--precision", choices=["fp32", "bf16"], default="fp32", help="bf16: autocast")
     add(
         "--data",

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from support import shapes
 from support.dataset import Data, fingerprint, printable
 from support.figures import COLOURS, DPI, GREY, OWN_COLOUR, WIDTH, plainly, read_metadata, save
 from support.history import Epoch, read_csv
@@ -48,9 +49,7 @@ def gain(history: list[Epoch], control: list[Epoch]) -> float:
 
 
 @plainly
-def plot_run(
-    path: Path, history: list[Epoch], epochs: int, data: Data, parameters: int, control: str = ""
-) -> None:
+def plot_run(path: Path, history: list[Epoch], epochs: int, data: Data, parameters: int, control: str = "") -> None:
     """Loss and accuracy of one run, while training and on the test images, beside its control's where that is there.
 
     Size and axes are the same for every run, so that plots can be flipped through like cards; only a run that
@@ -59,7 +58,9 @@ def plot_run(
     source = fingerprint(data)
     beside = read_run(path.with_name(f"{control}.csv"), source)[: len(history)] if control else []
     last = history[-1]
-    title = f"{shown_name(path.stem)} on {data.name}: {last.test_acc:.2f}% of test images right after epoch {last.epoch}"
+    title = (
+        f"{shown_name(path.stem)} on {data.name}: {last.test_acc:.2f}% of test images right after epoch {last.epoch}"
+    )
     if beside:
         difference = gain(history, beside)
         title += f",\n{abs(difference):.2f} points {'above' if difference > 0 else 'below'} its control"
@@ -169,9 +170,7 @@ def plot_comparison(folder: Path, source: str) -> None:
     loss_range = [math.exp(end) for end in middle_range([math.log(max(loss, 1e-6)) for loss in losses], 0.05)]
     places = figure.subplots(2 * bands, columns, squeeze=False, height_ratios=[1.25, 1] * bands)
     height = figure.get_figheight()
-    figure.subplots_adjust(
-        left=0.075, right=0.99, top=1 - 1.05 / height, bottom=0.5 / height, hspace=0.42, wspace=0.14
-    )
+    figure.subplots_adjust(left=0.075, right=0.99, top=1 - 1.05 / height, bottom=0.5 / height, hspace=0.42, wspace=0.14)
     for number, (name, (history, control)) in enumerate(runs.items()):
         band, column = divmod(number, columns)
         above, below = places[2 * band][column], places[2 * band + 1][column]
@@ -209,7 +208,7 @@ def plot_comparison(folder: Path, source: str) -> None:
         ha="center",
         color="#555555",
     )
-    ending = "-shapes" if any(name.endswith("-shapes") for name in runs) else ""
+    ending = "-shapes" if data == shapes.NAME else ""
     save(figure, folder / f"comparison{ending}.png", Source=source)
 
 

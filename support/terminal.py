@@ -12,7 +12,7 @@ def prepare_streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed, or a program without a console
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, for as long as the program
         elif hasattr(stream, "reconfigure"):  # a notebook's stream has no such method, nor any need of it
             stream.reconfigure(errors="backslashreplace")  # for names that the console cannot show
 

@@ -33,14 +33,12 @@ SCRIPTS = ["CNN", *ATTENTION]
 # A fork server has torch imported once for all runs, which are processes of their own all the same.
 CONTEXT = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
 if os.name != "nt":
-    CONTEXT.set_forkserver_preload(["common", "pictures", "torchvision.datasets"])
+    CONTEXT.set_forkserver_preload(["common", "support.record", "support.attention_picture", "torchvision.datasets"])
 
 
 def load(script: str) -> ModuleType:
     """A script as a module: `load("SE-Attention").SEAttention`."""
-    spec = importlib.util.spec_from_file_location(
-        script.replace("-", "_").replace(" ", "_"), ROOT / f"{script}.py"
-    )
+    spec = importlib.util.spec_from_file_location(script.replace("-", "_").replace(" ", "_"), ROOT / f"{script}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -91,9 +89,7 @@ class Process:
         return Result(self.process.exitcode, *texts)
 
 
-def child(
-    typed: list[str], cwd: Path, logs: list[Path], prepare: Callable[[], None] | None, attention: bool
-) -> None:
+def child(typed: list[str], cwd: Path, logs: list[Path], prepare: Callable[[], None] | None, attention: bool) -> None:
     os.chdir(cwd)
     for descriptor, log in enumerate(logs, 1):
         os.dup2(os.open(log, os.O_WRONLY), descriptor)
@@ -101,9 +97,9 @@ def child(
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
     sys.argv = typed
     if not attention:
-        import pictures
+        import support.attention_picture
 
-        pictures.plot_attention = lambda *_: None
+        support.attention_picture.draw = lambda record: None
     if prepare:
         prepare()
     try:
@@ -120,9 +116,7 @@ def picture(rng: np.random.Generator, shade: int) -> Image.Image:
     return Image.fromarray(rng.integers(shade, shade + 100, (32, 32, 3), dtype=np.uint8))
 
 
-def make_tree(
-    folder: Path, classes: tuple[str, ...] = ("ant", "bee", "cow"), train: int = 20, test: int = 8
-) -> Path:
+def make_tree(folder: Path, classes: tuple[str, ...] = ("ant", "bee", "cow"), train: int = 20, test: int = 8) -> Path:
     """An image tree whose classes differ in brightness."""
     rng = np.random.default_rng(0)
     for part, count in (("train", train), ("test", test)):
@@ -163,15 +157,15 @@ def expect(sums: dict, mirrors: list[str] = ()) -> None:
     """Makes torchvision's reader and the downloader, in this process, take the archive of these checksums."""
     from torchvision.datasets import CIFAR10
 
-    import common
+    from support import download
 
     CIFAR10.tgz_md5 = sums["md5"]
     CIFAR10.train_list = [[f"data_batch_{i}", sums["files"][f"data_batch_{i}"]] for i in range(1, 6)]
     CIFAR10.test_list = [["test_batch", sums["files"]["test_batch"]]]
     CIFAR10.meta = {**CIFAR10.meta, "md5": sums["files"]["batches.meta"]}
-    common.SHA256 = sums["sha256"]
-    common.MIRRORS = list(mirrors)
-    common.CONNECT_SECONDS = common.DATA_SECONDS = 1
+    download.SHA256 = sums["sha256"]
+    download.MIRRORS = list(mirrors)
+    download.PATIENCE = 1
 
 
 def rows(csv: Path) -> list[str]:

@@ -14,8 +14,9 @@ import torch
 from helpers import ATTENTION, Process, expect, make_tree, run
 from PIL import Image
 
-from common import Stop, load_data
-from pictures import draw_shapes
+from common import load_data
+from support.errors import UserError
+from support.shapes import draw_shapes
 
 FILES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]
 
@@ -28,12 +29,12 @@ def cifar(archive, monkeypatch):
     """The archive's path, with this process's reader made to expect it."""
     from torchvision.datasets import CIFAR10
 
-    import common
+    from support import download
 
     for name in ("tgz_md5", "train_list", "test_list", "meta"):
         monkeypatch.setattr(CIFAR10, name, getattr(CIFAR10, name))
-    for name in ("SHA256", "MIRRORS", "CONNECT_SECONDS", "DATA_SECONDS"):
-        monkeypatch.setattr(common, name, getattr(common, name))
+    for name in ("SHA256", "MIRRORS", "PATIENCE"):
+        monkeypatch.setattr(download, name, getattr(download, name))
     path, sums = archive
     expect(sums)
     return path
@@ -92,7 +93,7 @@ def test_a_hostile_pickle_is_never_opened(file, cifar, tmp_path):
     proof = tmp_path / "opened"
     content = pickle.dumps(Bomb(proof))
     (tmp_path / "cifar-10-batches-py" / file).write_bytes(content)
-    with pytest.raises(Stop, match="no source delivered"):
+    with pytest.raises(UserError, match="no source delivered"):
         load_data(str(tmp_path))
     assert not proof.exists()
     pickle.loads(content)  # it would have been
@@ -103,7 +104,7 @@ def test_a_hostile_archive_is_not_even_unpacked(cifar, tmp_path):
     with tarfile.open(tmp_path / cifar.name, "w:gz") as archive:
         (tmp_path / "payload").write_text("payload")
         archive.add(tmp_path / "payload", "cifar-10-batches-py/data_batch_1")
-    with pytest.raises(Stop, match="no source delivered"):
+    with pytest.raises(UserError, match="no source delivered"):
         load_data(str(tmp_path))
     assert not (tmp_path / "cifar-10-batches-py").exists()
 
@@ -111,7 +112,7 @@ def test_a_hostile_archive_is_not_even_unpacked(cifar, tmp_path):
 def test_a_truncated_archive_is_refused_and_kept(cifar, tmp_path):
     half = cifar.read_bytes()[:1000]
     (tmp_path / cifar.name).write_bytes(half)
-    with pytest.raises(Stop, match=r"Put cifar-10-python.tar.gz into"):
+    with pytest.raises(UserError, match=r"Put cifar-10-python.tar.gz into"):
         load_data(str(tmp_path))
     assert (tmp_path / cifar.name).read_bytes() == half
 
@@ -151,9 +152,7 @@ def test_odd_files_in_a_tree(tmp_path):
     data = load_data(str(folder))
     assert len(data.train_labels) == 3 + 8
     images = data.train_images[data.train_labels == 2]
-    names = sorted(
-        path.name for path in cow.iterdir() if path.suffix.lower() in (".png", ".webp", ".bmp", ".gif")
-    )
+    names = sorted(path.name for path in cow.iterdir() if path.suffix.lower() in (".png", ".webp", ".bmp", ".gif"))
     image = dict(zip([name for name in names if not name.startswith(".")], images, strict=True))
     for name in ("1x1.png", "alpha.PNG"):
         assert image[name].flatten(1).unique(dim=1).flatten().tolist() == [10, 20, 30]

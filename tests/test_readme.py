@@ -27,14 +27,12 @@ def test_a_block_in_a_resnet():
 def test_learned_weights_load(finished, monkeypatch):
     monkeypatch.chdir(finished["SE-Attention"][1])
     names = {}
-    exec(example("torch.load").replace("classes=10", "classes=3"), names)  # the small tree's three
+    exec(example("torch.load").replace("num_classes=10", "num_classes=3"), names)  # the small tree's three
     saved = torch.load("plots/SE-Attention.pt", weights_only=True)["model"]
     assert all(value.equal(saved[key]) for key, value in names["network"].state_dict().items())
 
 
-@pytest.mark.parametrize(
-    ("script", "own"), [("SE-Attention", set()), ("CNN", {"--widths", "--hidden", "--dropout"})]
-)
+@pytest.mark.parametrize(("script", "own"), [("SE-Attention", set()), ("CNN", {"--widths", "--hidden", "--dropout"})])
 def test_every_flag_is_explained(script, own, tmp_path):
     usage = run(script, "--help", cwd=tmp_path)
     assert usage.status == 0
@@ -46,9 +44,7 @@ def test_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         if not target.startswith("https://"):
             assert (ROOT / unquote(target)).exists(), target
-    headings = {
-        re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)", README, re.M)
-    }
+    headings = {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)", README, re.M)}
     assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= headings
 
 

@@ -73,9 +73,7 @@ def test_one_seed_has_no_deviation(tmp_path):
     assert row(results.over_fitting(runs), "SE-Attention")[1:] == ["0.90", "1", "1.10", "80.0", "71.00"]
 
 
-@pytest.mark.parametrize(
-    "wrong", ["missing seed", "missing run", "missing baseline", "fewer epochs", "one run twice"]
-)
+@pytest.mark.parametrize("wrong", ["missing seed", "missing run", "missing baseline", "fewer epochs", "one run twice"])
 def test_refuses_to_mix(wrong, tmp_path):
     make_runs(tmp_path)
     if wrong == "missing seed":

@@ -41,9 +41,7 @@ def test_killed_at_random_moments_and_resumed_to_the_digit(tree, tmp_path):
         deadline = time.monotonic() + rng.uniform(0.05, 0.6)
         while kills < 12 and time.monotonic() < deadline and done < 7:
             time.sleep(0.01)
-            done = (
-                check_whole(tmp_path / "killed", "CNN") if (tmp_path / "killed" / "CNN.pt").exists() else done
-            )
+            done = check_whole(tmp_path / "killed", "CNN") if (tmp_path / "killed" / "CNN.pt").exists() else done
         if kills == 12:
             break
         os.kill(process.process.pid, signal.SIGKILL)
@@ -144,8 +142,12 @@ def test_refuses_to_resume_with_other_settings(changed, says, stopped, tree, tmp
 def test_refuses_to_resume_another_trunk_or_script(tree, tmp_path):
     small = ["--data", tree, "--epochs", 1, "--widths", 8]
     assert run("CNN", *small, cwd=tmp_path).status == 0
+    shutil.copy(tmp_path / "plots" / "CNN-8.pt", tmp_path / "plots" / "CNN-8-hidden16.pt")
     result = run("CNN", *small, "--hidden", 16, "--resume", cwd=tmp_path)
-    assert result.status == 2 and "hidden 128, this is 16" in result.err
+    assert result.status == 2 and "hidden None, this is 16" in result.err
+    shutil.copy(tmp_path / "plots" / "CNN-8.pt", tmp_path / "plots" / "CNN.pt")
+    result = run("CNN", "--data", tree, "--resume", cwd=tmp_path)
+    assert result.status == 2 and "of another network" in result.err
     (tmp_path / "plots" / "CNN-8.pt").rename(tmp_path / "plots" / "SE-Attention.pt")
     result = run("SE-Attention", "--data", tree, "--resume", cwd=tmp_path)
     assert result.status == 2 and "script CNN, this is SE-Attention" in result.err
@@ -156,9 +158,7 @@ class Bomb:
         return os.mkdir, ("exploded",)
 
 
-@pytest.mark.parametrize(
-    "damage", ["truncated", "one bit", "text", "empty", "hostile", "pickle", "foreign", "weights"]
-)
+@pytest.mark.parametrize("damage", ["truncated", "one bit", "text", "empty", "hostile", "pickle", "foreign", "weights"])
 def test_refuses_a_damaged_or_hostile_checkpoint(damage, stopped, tree, tmp_path):
     shutil.copytree(stopped, tmp_path / "plots")
     path = tmp_path / "plots" / "CNN.pt"
@@ -192,19 +192,25 @@ def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged(tree, tmp_path):
     assert result.status == 2 and "cannot read" in result.err and result.err.count("\n") == 1
 
 
-def test_a_fresh_start_keeps_an_unfinished_run_aside(tree, tmp_path):
-    flags = ["--data", tree, "--batch-size", 16]
-    assert run("CNN", *flags, "--epochs", 1, cwd=tmp_path).status == 0
-    saved = torch.load(tmp_path / "plots" / "CNN.pt", weights_only=True)
-    torch.save({**saved, "epochs": 5}, tmp_path / "plots" / "CNN.pt")  # as if stopped after one of five
-    unfinished = (tmp_path / "plots" / "CNN.pt").read_bytes()
-    result = run("CNN", *flags, "--epochs", 1, cwd=tmp_path)
-    assert result.status == 0 and "CNN.pt.old" in result.out
-    assert not list((tmp_path / "plots").glob("*.tmp"))
-    assert (tmp_path / "plots" / "CNN.pt.old").read_bytes() == unfinished
-    result = run("CNN", *flags, "--epochs", 1, cwd=tmp_path)  # over a finished run
-    assert ".old" not in result.out
-    assert (tmp_path / "plots" / "CNN.pt.old").read_bytes() == unfinished
+def test_a_fresh_start_moves_the_earlier_run_aside(stopped, tree, tmp_path):
+    """All of it, every time, even when that run saw other data; and it can be gone on with where it is then."""
+    plots = tmp_path / "plots"
+    shutil.copytree(stopped, plots)
+    (plots / "CNN-attention.png").write_bytes(b"a picture")
+    earlier = {path.name: path.read_bytes() for path in plots.glob("CNN*")}
+    other = make_tree(tmp_path / "other", classes=("dog", "eel"))
+    result = run("CNN", "--data", other, "--epochs", 1, cwd=tmp_path)
+    place = Path("plots") / "earlier" / "CNN-1"
+    assert result.status == 0 and result.out.count(f"is kept in {place}") == 1
+    assert {path.name: path.read_bytes() for path in (tmp_path / place).iterdir()} == earlier
+    second = (plots / "CNN.csv").read_bytes()
+    assert run("CNN", "--data", other, "--epochs", 1, cwd=tmp_path).status == 0
+    assert (plots / "earlier" / "CNN-2" / "CNN.csv").read_bytes() == second
+    assert {path.name: path.read_bytes() for path in (tmp_path / place).iterdir()} == earlier
+    assert not list(plots.glob("*.tmp"))
+    flags = ["--data", tree, "--epochs", 3, "--batch-size", 16, "--lr", 0.002, "--seed", 3]
+    result = run("CNN", *flags, "--out", place, "--resume", cwd=tmp_path)
+    assert result.status == 0 and result.out.count("Epoch [") == 1
 
 
 def interrupt() -> None:
@@ -218,12 +224,9 @@ def interrupt() -> None:
 
 def test_a_fresh_start_that_is_stopped_at_once_displaces_nothing(stopped, tree, tmp_path):
     shutil.copytree(stopped, tmp_path / "plots")
-    path = tmp_path / "plots" / "CNN.pt"
-    saved = torch.load(path, weights_only=True)
-    torch.save({**saved, "epochs": 5}, path)  # as if stopped after two of five
-    unfinished = path.read_bytes()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "plots").iterdir()}
     assert run("CNN", "--data", tree, cwd=tmp_path, prepare=interrupt).status == 130
-    assert path.read_bytes() == unfinished and not path.with_suffix(".pt.old").exists()
+    assert {path.name: path.read_bytes() for path in (tmp_path / "plots").iterdir()} == before
 
 
 def limit_files() -> None:
@@ -315,5 +318,5 @@ def test_out_of_memory_names_the_batch_size(failure, tree, tmp_path):
 
 
 def test_final_weights_load_in_the_user_s_own_code(stopped):
-    network = load("CNN").build(classes=3)
+    network = load("CNN").build(num_classes=3)
     network.load_state_dict(torch.load(stopped / "CNN.pt", weights_only=True)["model"])
