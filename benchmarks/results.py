@@ -1,55 +1,126 @@
-"""Prints the README's tables of results, from the CSVs of the runs and the published figures.
+"""Prints the tables of results and draws `plots/gain.png`, from the CSVs of the runs and the published figures.
 
     python benchmarks/results.py
 
-Reads `plots/<run>.csv` (seed 0) and `plots/seeds/<run>-<seed>.csv` (further seeds), as the scripts write
-them, and `published.csv` beside this file. A ± is a standard deviation over seeds, but in what a block adds
-a 95% interval; with one seed there is none. What a block adds is taken at the last epoch, not at the best.
+Reads `plots/<run>.csv` (CIFAR-10, seed 0), `benchmarks/runs/jpeg-copy/seed<k>/<run>.csv` (further seeds) and
+`benchmarks/runs/shapes/seed<k>/<run>.csv` (drawn shapes), as the scripts write them, and `published.csv` beside
+this file. What a block adds is its run minus its control's of the same seed, at a fixed epoch, never the best.
 """
 
 import csv
 import statistics
-import sys
 from pathlib import Path
+from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "benchmarks"))
-from speed import CONTROLS, SCRIPTS, build, flops  # noqa: E402
+import torch
+from matplotlib.figure import Figure
+from networks import NETWORKS, ROOT, build
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
-from common import Epoch, Stop, read_csv  # noqa: E402
+from support.figures import COLOURS, DPI, GREY, WIDTH, plainly, save
+from support.history import Epoch, read_csv
 
-RUNS = {script: script for script in SCRIPTS} | {  # the file name of each network's runs
-    "CNN --widths 32 64 128": "CNN-32-64-128",
-    "CNN --widths 64 128 --hidden 256 --dropout 0": "CNN-64-128",
-}
-EPOCHS = (1, 10, 50, 100)  # that the tables show, as far as the runs go, besides the last
+RUNS = ROOT / "benchmarks" / "runs"
+EPOCHS = (1, 10, 50, 100)  # that stand beside the published figures, as far as the runs go, besides the last
 # 97.5% point of Student's t, by number of seeds
 T_QUANTILE = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 
 
-def read_runs(plots: Path) -> dict[str, list[list[Epoch]]]:
-    """Every network's histories by name, in the order of the seeds.
+class Task(NamedTuple):
+    """Images that networks were trained on: where the runs are, and the epoch at which they are compared."""
 
-    Raises:
-        Stop: a run is missing, or not all have the same seeds and the same number of epochs.
-    """
-    runs, expected = {}, None
-    for name in RUNS.values():
-        paths = {seed: plots / "seeds" / f"{name}-{seed}.csv" for seed in range(1, 10)}
-        seeds = {0: read_csv(plots / f"{name}.csv")}
-        seeds |= {seed: read_csv(path) for seed, path in paths.items() if path.exists()}
-        if not seeds[0]:
-            raise Stop(f"{plots / name}.csv is missing or no run's; nine runs were expected")
-        found = {seed: len(history) for seed, history in seeds.items()}
-        expected = expected or dict.fromkeys(found, found[0])
-        if found != expected:
-            raise Stop(f"epochs by seed in {plots}: {found} of {name}, where {expected} were expected")
-        figures = [[epoch[:-1] for epoch in history] for history in seeds.values()]
-        if any(figures.count(history) > 1 for history in figures):
-            raise Stop(f"two seeds of {name} have the same figures: one is a copy of the other")
-        runs[name] = list(seeds.values())
-    return runs
+    title: str
+    folders: dict[int, list[Path]]  # by seed
+    epoch: int
+
+
+TASKS = [
+    Task(
+        "JPEG copy of CIFAR-10",
+        {seed: [RUNS / "jpeg-copy" / f"seed{seed}", *([ROOT / "plots"] if seed == 0 else [])] for seed in range(10)},
+        epoch=30,
+    ),
+    Task("drawn shapes", {seed: [RUNS / "shapes" / f"seed{seed}"] for seed in range(10)}, epoch=20),
+]
+BLOCKS = {name: (name, network.control) for name, network in NETWORKS.items() if network.control}
+LOOKING = {  # what of self-attention's gain is due to looking
+    "Self-Attention, each position to itself": ("Self-Local", "CNN-32-64-128"),
+    "Self-Attention, all positions alike": ("Self-Uniform", "CNN-32-64-128"),
+    "gained by looking: Self minus itself": ("Self-Attention", "Self-Local"),
+    "gained by choosing where: Self minus alike": ("Self-Attention", "Self-Uniform"),
+}
+
+
+def read_runs(task: Task, name: str) -> dict[int, list[Epoch]]:
+    """A network's histories by seed, those that reach the task's epoch, up to it."""
+    found = {seed: read_csv(folder / f"{name}.csv") for seed, folders in task.folders.items() for folder in folders
+             if (folder / f"{name}.csv").exists()}  # fmt: skip
+    return {seed: history[: task.epoch] for seed, history in found.items() if len(history) >= task.epoch}
+
+
+def gains(task: Task, name: str, other: str, epochs: int = 1) -> list[float]:
+    """Test accuracy of a run minus another's with the same seed, a mean over the last epochs; one a seed."""
+    runs, others = read_runs(task, name), read_runs(task, other)
+
+    def mean(history: list[Epoch]) -> float:
+        return statistics.mean(epoch.test_acc for epoch in history[-epochs:])
+
+    return [mean(runs[seed]) - mean(others[seed]) for seed in sorted(runs.keys() & others.keys())]
+
+
+def half_width(differences: list[float]) -> float:
+    """Half of the 95% interval of the mean, by Student's t over seeds."""
+    return T_QUANTILE[len(differences)] * statistics.stdev(differences) / len(differences) ** 0.5
+
+
+def interval(differences: list[float]) -> str:
+    if not differences:
+        return "-"
+    text = f"{statistics.mean(differences):+.2f}"
+    return text if len(differences) == 1 else f"{text} ± {half_width(differences):.2f}"
+
+
+def shown(differences: list[float]) -> bool:
+    """Whether the 95% interval leaves zero out."""
+    return len(differences) > 1 and abs(statistics.mean(differences)) > half_width(differences)
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def what_blocks_add(task: Task) -> str:
+    rows = []
+    for label, (name, other) in (BLOCKS | LOOKING).items():
+        last, steady = gains(task, name, other), gains(task, name, other, epochs=10)
+        verdict = "yes" if shown(last) else "no" if len(last) > 1 else "-"
+        rows.append([label, other, interval(last), verdict, interval(steady), str(len(last))])
+    header = f"{task.title}|compared with|accuracy, epoch {task.epoch}|shown|mean of the last ten epochs|seeds"
+    return markdown(header.split("|"), rows)
+
+
+def operations(name: str) -> float:
+    """Millions of multiplications and additions in convolutions and matrix products to classify an image."""
+    model = build(name).eval()
+    # attention in its plain form, since fused kernels are counted differently from version to version
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, 32, 32))
+    return counter.get_total_flops() / 1e6
+
+
+def costs() -> str:
+    """What each block costs."""
+
+    def parameters(name: str) -> int:
+        return sum(parameter.numel() for parameter in build(name).parameters())
+
+    rows = [
+        [name, f"{parameters(name) - parameters(control):+,}", f"{operations(name) - operations(control):+.2f}"]
+        for name, (_, control) in BLOCKS.items()
+    ]
+    return markdown(["block", "parameters", "million operations"], rows)
 
 
 def read_published() -> dict[tuple[str, int], dict[str, str]]:
@@ -59,104 +130,81 @@ def read_published() -> dict[tuple[str, int], dict[str, str]]:
         return {(line["script"], int(line["epoch"])): line for line in lines}
 
 
-def spread(values: list[float], digits: int) -> str:
-    """Mean, and standard deviation where there are several values."""
-    text = f"{statistics.mean(values):.{digits}f}"
-    return f"{text} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else text
-
-
-def interval(differences: list[float]) -> str:
-    """Mean of paired differences with its 95% interval, by Student's t."""
-    text = f"{statistics.mean(differences):+.2f}"
-    if len(differences) == 1:
-        return text
-    half = T_QUANTILE[len(differences)] * statistics.stdev(differences) / len(differences) ** 0.5
-    return f"{text} ± {half:.2f}"
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def beside_the_published(runs: dict[str, list[list[Epoch]]], field: str, digits: int) -> str:
-    """Each script's test accuracy or loss at some epochs, published / ours."""
+def beside_the_published(field: str, digits: int, plots: Path = ROOT / "plots") -> str:
+    """Each script's test accuracy or loss with seed 0 at some epochs, published / ours."""
     published = read_published()
-    last = len(runs["CNN"][0])
-    epochs = sorted({*(epoch for epoch in EPOCHS if epoch < last), last})
+    histories = {name: read_csv(plots / f"{name}.csv") for name in NETWORKS}
+    last = min(len(history) for history in histories.values())
     rows = []
-    for name in RUNS.values():
-        cells = []
-        for epoch in epochs:
-            ours = spread([getattr(history[epoch - 1], field) for history in runs[name]], digits)
+    for name, history in histories.items():
+        row = [name]
+        for epoch in sorted({*(epoch for epoch in EPOCHS if epoch < last), last}):
             theirs = published.get((name, epoch))
-            cells.append(f"{float(theirs[field]):.{digits}f} / {ours}" if theirs else f"- / {ours}")
-        rows.append([name, *cells])
+            text = f"{float(theirs[field]):.{digits}f}" if theirs else "-"
+            row.append(f"{text} / {getattr(history[epoch - 1], field):.{digits}f}")
+        rows.append(row)
+    epochs = sorted({*(epoch for epoch in EPOCHS if epoch < last), last})
     return markdown(["published / ours", *(f"epoch {epoch}" for epoch in epochs)], rows)
 
 
-def over_fitting(runs: dict[str, list[list[Epoch]]]) -> str:
-    """Where each network's test loss is lowest, and what it and the training accuracy are at the end."""
+def over_fitting(plots: Path = ROOT / "plots") -> str:
+    """Where each network's test loss is lowest with seed 0, and what it and the training accuracy are at the end."""
     rows = []
-    for name in RUNS.values():
-        lowest = [min(history, key=lambda epoch: epoch.test_loss) for history in runs[name]]
-        last = [history[-1] for history in runs[name]]
-        rows.append(
-            [
-                name,
-                spread([epoch.test_loss for epoch in lowest], 2),
-                spread([epoch.epoch for epoch in lowest], 0),
-                spread([epoch.test_loss for epoch in last], 2),
-                spread([epoch.train_acc for epoch in last], 1),
-                spread([epoch.test_acc for epoch in last], 2),
-            ]
-        )
+    for name in NETWORKS:
+        history = read_csv(plots / f"{name}.csv")
+        lowest, last = min(history, key=lambda epoch: epoch.test_loss), history[-1]
+        figures = f"{lowest.test_loss:.2f} {lowest.epoch} {last.test_loss:.2f} {last.train_acc:.1f} {last.test_acc:.2f}"
+        rows.append([name, *figures.split()])
     header = "run|lowest test loss|at epoch|last test loss|last train accuracy|last test accuracy"
     return markdown(header.split("|"), rows)
 
 
-def what_blocks_add(runs: dict[str, list[list[Epoch]]]) -> str:
-    """Each attention script against its matched control: last epochs paired by seed, and median times."""
-
-    def seconds(name: str) -> float:
-        return statistics.median(epoch.seconds for history in runs[name] for epoch in history)
-
-    def operations(network: str) -> float:
-        return flops(build(network, classes=10))[1] / 1e6
-
-    rows = []
-    for script, control in CONTROLS.items():
-        networks = build(script, classes=10), build(control, classes=10)
-        parameters = [sum(p.numel() for p in network.parameters()) for network in networks]
-        with_block, without = runs[script], runs[RUNS[control]]
-        pairs = list(zip(with_block, without, strict=True))
-        rows.append(
-            [
-                script,
-                RUNS[control],
-                interval([a[-1].test_acc - b[-1].test_acc for a, b in pairs]),
-                interval([a[-1].test_loss - b[-1].test_loss for a, b in pairs]),
-                f"{parameters[0] - parameters[1]:+,}",
-                f"{operations(script) - operations(control):+.2f}",
-                f"{seconds(script) / seconds(RUNS[control]):.2f}",
-            ]
-        )
-    header = "block|control|accuracy|test loss|parameters|million operations|time, ratio"
-    return markdown(header.split("|"), rows)
-
-
 def tables() -> list[str]:
-    runs = read_runs(ROOT / "plots")
-    return [
-        beside_the_published(runs, "test_acc", 2),
-        beside_the_published(runs, "test_loss", 3),
-        what_blocks_add(runs),
-        over_fitting(runs),
-    ]
+    published = [beside_the_published("test_acc", 2), beside_the_published("test_loss", 3)]
+    return [*(what_blocks_add(task) for task in TASKS), costs(), *published, over_fitting()]
+
+
+@plainly
+def draw_gain(path: Path) -> None:
+    """A row a block: a dot a seed, the mean, and its 95% interval as a bar, coloured where it leaves out zero."""
+    rows = BLOCKS | dict(list(LOOKING.items())[2:])
+    figure = Figure(figsize=(WIDTH, 4.3), dpi=DPI)
+    figure.subplots_adjust(left=0.235, right=0.985, top=0.83, bottom=0.12, wspace=0.06)
+    figure.suptitle("What each block adds to the same network without it", fontsize=12, weight="bold", y=0.985)
+    figure.text(0.5, 0.905, "95% intervals over seeds; in colour where they leave out zero, grey where chance is enough",
+                ha="center", color="#555555")  # fmt: skip
+    for task, axes in zip(TASKS, figure.subplots(1, 2), strict=True):
+        everything = []
+        for row, (label, (name, other)) in enumerate(rows.items()):
+            differences = gains(task, name, other)
+            if not differences:
+                continue
+            everything += differences
+            mean = statistics.mean(differences)
+            colour = COLOURS[label if label in COLOURS else "Self-Attention"] if shown(differences) else GREY
+            if len(differences) > 1:
+                half = half_width(differences)
+                everything += [mean - half, mean + half]
+                axes.plot([mean - half, mean + half], [row, row], color=colour, linewidth=7, alpha=0.5,
+                          solid_capstyle="butt")  # fmt: skip
+                axes.plot(mean, row, "|", color=colour, markersize=16, markeredgewidth=2.5)
+            axes.plot(differences, [row] * len(differences), "o", color=colour, markersize=4)
+            axes.annotate(f"n={len(differences)}", (1, row), (-2, 7), xycoords=("axes fraction", "data"),
+                          textcoords="offset points", ha="right", color="#555555")  # fmt: skip
+        axes.axvline(0, color="black", linewidth=1)
+        axes.axhline(len(BLOCKS) - 0.5, color=GREY, linewidth=0.8)
+        margin = 0.12 * (max(everything) - min(everything))
+        axes.set(ylim=(len(rows) - 0.5, -0.7), xlim=(min(everything) - margin, max(everything) + 1.5 * margin))
+        axes.set(xlabel="points of test accuracy above its control", yticks=[])
+        axes.set_title(f"{task.title}, epoch {task.epoch}", fontsize=10)
+        axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+    labels = [*BLOCKS, "by looking at all", "by choosing where"]
+    figure.axes[0].set_yticks(range(len(rows)), [f"Self: {label}" if " by " in f" {label}" else label
+                                                 for label in labels])  # fmt: skip
+    save(figure, path)
 
 
 if __name__ == "__main__":
-    try:
-        print(*tables(), sep="\n\n")
-    except Stop as stop:
-        sys.exit(f"results.py: {stop}")
+    print(*tables(), sep="\n\n")
+    draw_gain(ROOT / "plots" / "gain.png")

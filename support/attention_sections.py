@@ -95,8 +95,8 @@ def positions_section(model: nn.Module, view: View, data: Data) -> Section:
     spread = gates.flatten(1).std(1).mean().item()
     norm = Normalize(low, max(high, low + 1e-6))
     finding = (
-        f"{view.where}, positions: gates between {low:.2f} and {high:.2f} (1 lets all through); within one image they "
-        f"differ by {spread:.2g} (standard deviation, mean over the test images). The colours span only that range."
+        f"{view.where}, positions: gates between {low:.2f} and {high:.2f} (1 lets all through); within one image "
+        f"they differ by {spread:.2g} (standard deviation, mean over the test images). The colours span only that range."
     )
     photographs = [photograph(image) for image in data.test_images[chosen]]
     maps = [heat(gates[i], norm, "viridis") for i in chosen]
@@ -119,9 +119,9 @@ def channels_section(model: nn.Module, view: View, data: Data) -> Section:
     limit = max(shown.abs().max().item(), 1e-6)
     norm = Normalize(-limit, limit)
     finding = (
-        f"{view.where}, channels: gates between {gates.min():.2f} and {gates.max():.2f}. From class to class a "
-        f"channel's mean gate differs by {spread.mean():.3f} (standard deviation, mean over the {len(spread)} channels); "
-        f"below, the {shown.shape[1]} that differ most, each minus its mean over the classes."
+        f"{view.where}, channels: gates between {gates.min():.2f} and {gates.max():.2f}. From class to class "
+        f"a channel's mean gate differs by {spread.mean():.3f} (standard deviation, mean over {len(spread)} channels). "
+        f"Below, the {shown.shape[1]} that differ most, each minus its mean over the classes."
     )
 
     def draw_section(area: SubFigure) -> None:
@@ -148,8 +148,8 @@ def theta_section(model: nn.Module, view: View, data: Data) -> Section:
     movement = (centres - centres.mean(0)).norm(dim=1).mean()
     if shift.max() < 1:
         finding = (
-            f"The frame is the whole image, for every image: over the {len(shift):,} test images no corner lies more than "
-            f"{shift.max():.1f} pixels from the image's own. The block changes next to nothing."
+            f"The frame is the whole image, for every image: over the {len(shift):,} test images no corner lies more "
+            f"than {shift.max():.1f} pixels from the image's own. The block changes next to nothing."
         )
     else:
         finding = (
