@@ -171,7 +171,7 @@ def draw_gain(path: Path) -> None:
     figure = Figure(figsize=(WIDTH, 4.3), dpi=DPI)
     figure.subplots_adjust(left=0.235, right=0.985, top=0.83, bottom=0.12, wspace=0.06)
     figure.suptitle("What each block adds to the same network without it", fontsize=12, weight="bold", y=0.985)
-    figure.text(0.5, 0.905, "95% intervals over seeds; in colour where they leave out zero, grey where chance is enough",
+    figure.text(0.5, 0.905, "95% intervals over seeds; in colour where they leave out zero, grey where they do not",
                 ha="center", color="#555555")  # fmt: skip
     for task, axes in zip(TASKS, figure.subplots(1, 2), strict=True):
         everything = []

@@ -4,17 +4,14 @@
     python benchmarks/speed.py SE-Attention CNN --precision bf16
     python benchmarks/speed.py --grow                           how cost grows with batch and data set size
 
-Both loops train the same architecture on the same images, epoch by epoch in turn, so that a machine's moods
-meet both; each in a process of its own, since the project's loop changes how its process keeps memory. The
-tutorial loop is a `DataLoader` over per-image transforms, contiguous tensors, ReLU before pool, plain Adam,
-and `.item()` in every step. Prints a Markdown table and writes it to speed.json (`--json`).
+Both loops train the same architecture on the same images, epoch by epoch in turn, so that what else the machine
+does meets both; each in a process of its own, since the project's loop changes how its process keeps memory. The
+tutorial loop is a `DataLoader` over per-image transforms, contiguous tensors, ReLU before pool, plain Adam, and
+`.item()` in every step. Prints a Markdown table.
 """
 
 import argparse
-import importlib.util
 import itertools
-import json
-import math
 import multiprocessing
 import platform
 import statistics
@@ -22,46 +19,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import torch
+from networks import NETWORKS, build
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-from common import Data, Stop, evaluate, find_device, load_data, train_epoch, tune_cpu  # noqa: E402
+from common import evaluate, load_data, train_epoch
+from support.command_line import find_device
+from support.cpu import tune_cpu
+from support.dataset import Data
+from support.errors import UserError
 
 CONTEXT = multiprocessing.get_context("spawn")
-SCRIPTS = [
-    "CNN",
-    "Self-Attention",
-    "Multi-Head Attention",
-    "SE-Attention",
-    "ECA-Attention",
-    "CBAM-Attention",
-    "STN-Attention",
-]
-FEATURE_CONTROL = "CNN --widths 32 64 128"
-STN_CONTROL = "CNN --widths 64 128 --hidden 256 --dropout 0"
-CONTROLS = {script: STN_CONTROL if script.startswith("STN") else FEATURE_CONTROL for script in SCRIPTS[1:]}
-
-
-def build(script: str, classes: int) -> nn.Module:
-    """A script's network, or a control's: `CNN --widths 32 64 128`."""
-    name = script.partition(" --")[0]
-    spec = importlib.util.spec_from_file_location("script", ROOT / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    own = {}
-    if script == FEATURE_CONTROL:
-        own = {"widths": (32, 64, 128)}
-    elif script == STN_CONTROL:
-        own = {"widths": (64, 128), "hidden": 256, "dropout": 0.0}
-    return module.build(classes, **own)
+SCRIPTS = [name for name, network in NETWORKS.items() if not network.own]
 
 
 # ---- the tutorial loop ---------------------------------------------------------------------------------
@@ -175,12 +148,11 @@ class Loop:
         self.pipe.send(True)
         self.seconds.append(self.pipe.recv())
 
-    def end(self) -> tuple[float, float]:
-        """Median seconds of an epoch, and peak memory in gigabytes."""
+    def end(self) -> float:
+        """Median seconds of an epoch."""
         self.pipe.send(False)
-        memory = self.pipe.recv()
         self.process.join()
-        return statistics.median(self.seconds), memory
+        return statistics.median(self.seconds)
 
 
 def serve(pipe: Connection, loop: Callable, script: str, options: argparse.Namespace) -> None:
@@ -194,46 +166,13 @@ def serve(pipe: Connection, loop: Callable, script: str, options: argparse.Names
         start = time.perf_counter()
         next(epochs)
         pipe.send(time.perf_counter() - start)
-    pipe.send(peak_memory(options.device))
 
 
-def by_turns(loops: list[Loop], rounds: int) -> list[tuple[float, float]]:
+def by_turns(loops: list[Loop], rounds: int) -> list[float]:
     for _ in range(rounds):
         for loop in loops:
             loop.epoch()
     return [loop.end() for loop in loops]
-
-
-def peak_flops(device: torch.device, precision: str) -> float:
-    """Operations a second of a large matrix product on this machine: the best of a hundred."""
-    side = 4096 if device.type == "cuda" else 1536
-    a = torch.randn(side, side, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
-    best = 0.0
-    for _ in range(100):
-        start = time.perf_counter()
-        (a @ a)[0, 0].item()
-        best = max(best, 2 * side**3 / (time.perf_counter() - start))
-    return best
-
-
-def flops(model: nn.Module) -> tuple[float, float]:
-    """Multiplications and additions in matrix products and convolutions to train on an image, to test one."""
-    x = torch.zeros(8, 3, 32, 32)
-    with FlopCounterMode(display=False) as testing, torch.no_grad():
-        model(x)
-    with FlopCounterMode(display=False) as training:
-        model(x).sum().backward()
-    return training.get_total_flops() / len(x), testing.get_total_flops() / len(x)
-
-
-def peak_memory(device: torch.device) -> float:
-    """Gigabytes: of this process (Linux only, else nan) without its workers, or of tensors on the GPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    if sys.platform != "linux":
-        return math.nan
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e9
 
 
 def cut(data: Data, train: int, test: int) -> Data:
@@ -250,25 +189,20 @@ def cut(data: Data, train: int, test: int) -> Data:
     )
 
 
-def compare(options: argparse.Namespace, peak: float) -> list[dict]:
-    data = cut(load_data(options.data), options.images, options.images // 5)
+def compare(options: argparse.Namespace) -> list[dict]:
     table = []
     for script in options.scripts:
         loops = [Loop(tutorial, script, options), Loop(project, script, options)]
-        if script in CONTROLS:
-            loops.append(Loop(project, CONTROLS[script], options))
-        (slow, slow_memory), (fast, fast_memory), *control = by_turns(loops, options.rounds)
-        training, testing = flops(build(script, len(data.classes)))
-        operations = training * len(data.train_labels) + testing * len(data.test_labels)
+        if control := NETWORKS[script].control:
+            loops.append(Loop(project, control, options))
+        slow, fast, *without_block = by_turns(loops, options.rounds)
         table.append(
             {
                 "script": script,
                 "tutorial, images/s": round(options.images / slow),
                 "project, images/s": round(options.images / fast),
                 "times faster": round(slow / fast, 2),
-                "times its control's epoch": round(fast / control[0][0], 2) if control else None,
-                "share of matrix-product peak": f"{operations / fast / peak:.0%}",
-                "memory, GB": f"{slow_memory:.2f}, {fast_memory:.2f}",
+                "times its control's epoch": round(fast / without_block[0], 2) if control else None,
             }
         )
         print(table[-1], file=sys.stderr, flush=True)
@@ -284,7 +218,7 @@ def grow(options: argparse.Namespace) -> list[dict]:
             for batch_size in (16, 64, 256, 1024):
                 own = argparse.Namespace(**{**vars(options), "batch_size": batch_size, "images": images})
                 rounds = min(options.rounds, max(1, 10_000 // images))  # one long epoch is enough
-                [(seconds, _)] = by_turns([Loop(project, script, own)], rounds)
+                [seconds] = by_turns([Loop(project, script, own)], rounds)
                 row[f"batch {batch_size}"] = round(images / seconds)
             print(row, file=sys.stderr, flush=True)
             table.append(row)
@@ -302,34 +236,24 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5000, help="training images an epoch; a fifth to test")
     parser.add_argument("--rounds", type=int, default=3, help="epochs of each loop")
     parser.add_argument("--grow", action="store_true", help="images a second by batch size and data set size")
-    parser.add_argument("--json", type=Path, default=Path("speed.json"), help="where the figures go")
     options = parser.parse_args()
     options.scripts = options.scripts or (["CNN", "Self-Attention"] if options.grow else SCRIPTS)
     if unknown := set(options.scripts) - set(SCRIPTS):
         parser.error(f"unknown scripts: {', '.join(sorted(unknown))}; there are {', '.join(SCRIPTS)}")
 
     options.start_method = multiprocessing.get_start_method()
-    peak = peak_flops(options.device, options.precision)
     try:
-        table = grow(options) if options.grow else compare(options, peak)
-    except (Stop, EOFError) as error:  # the latter: a loop's process has ended, and said why
+        table = grow(options) if options.grow else compare(options)
+    except (UserError, EOFError) as error:  # the latter: a loop's process has ended, and said why
         sys.exit(f"{parser.prog}: {error or 'a measured process ended early'}")
     print("| " + " | ".join(table[0]) + " |\n|" + "---|" * len(table[0]))
     for row in table:
         print("| " + " | ".join("" if value is None else str(value) for value in row.values()) + " |")
-    machine = {
-        "data": options.data,
-        "device": torch.cuda.get_device_name(options.device)
-        if options.device.type == "cuda"
-        else platform.processor() or "CPU",
-        "threads": torch.get_num_threads(),
-        "precision": options.precision,
-        "batch size": options.batch_size,
-        "torch": torch.__version__,
-        "peak GFLOP/s": round(peak / 1e9),
-    }
-    print("\n" + ", ".join(f"{key}: {value}" for key, value in machine.items()))
-    options.json.write_text(json.dumps({"machine": machine, "table": table}, indent=1), encoding="utf-8")
+    device = torch.cuda.get_device_name(options.device) if options.device.type == "cuda" else platform.processor()
+    print(
+        f"\n{options.data}, {device or 'CPU'}, {torch.get_num_threads()} threads, {options.precision}, batches of "
+        f"{options.batch_size}, PyTorch {torch.__version__}"
+    )
 
 
 if __name__ == "__main__":

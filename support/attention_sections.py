@@ -71,7 +71,7 @@ def weights_section(model: nn.Module, view: View, data: Data) -> Section:
 
     across = 2 if len(columns) < 3 and len(images) % 2 == 0 else 1  # images side by side
     groups = [group(i) for i in range(len(images))]
-    rows = [sum(groups[i : i + across], []) for i in range(0, len(groups), across)]
+    rows = [[panel for panels in groups[i : i + across] for panel in panels] for i in range(0, len(groups), across)]
     names = [
         f"{query} attends to" if heads == 1 else f"head {head + 1}: {positions[head]:.0f} of {h * w}"
         for head, query in columns
@@ -96,7 +96,7 @@ def positions_section(model: nn.Module, view: View, data: Data) -> Section:
     norm = Normalize(low, max(high, low + 1e-6))
     finding = (
         f"{view.where}, positions: gates between {low:.2f} and {high:.2f} (1 lets all through); within one image "
-        f"they differ by {spread:.2g} (standard deviation, mean over the test images). The colours span only that range."
+        f"they differ by {spread:.2g} (standard deviation, mean over test images). The colours span only that range."
     )
     photographs = [photograph(image) for image in data.test_images[chosen]]
     maps = [heat(gates[i], norm, "viridis") for i in chosen]
@@ -179,9 +179,9 @@ def cam_section(model: nn.Module, data: Data) -> Section | None:
     share = cam.flatten(1)
     half = (share.sort(dim=1, descending=True).values.cumsum(1) < share.sum(1, keepdim=True) / 2).sum(1) + 1
     finding = (
-        f"No attention here: Grad-CAM, the positions of the last feature map ({cam.shape[1]}x{cam.shape[2]}) that raise "
-        f"the true class's score, for comparison. In these images half of it lies on {half.float().mean():.0f} of "
-        f"{share.shape[1]} positions. Below, 1 is each image's maximum."
+        f"No attention here: Grad-CAM, the positions of the last feature map ({cam.shape[1]}x{cam.shape[2]}) that "
+        f"raise the true class's score, for comparison. In these images half of it lies on {half.float().mean():.0f} "
+        f"of {share.shape[1]} positions. Below, 1 is each image's maximum."
     )
     norm = Normalize(0, 1)
     rows = [[photograph(image) for image in images], [heat(values, norm, "viridis") for values in cam]]

@@ -161,16 +161,16 @@ def plot_comparison(folder: Path, source: str) -> None:
         return
     columns = min(len(runs), COLUMNS)
     bands = math.ceil(len(runs) / columns)
-    figure = Figure(figsize=(WIDTH, 1.0 + 3.9 * bands), dpi=DPI)
+    figure = Figure(figsize=(WIDTH, 1.2 + 3.9 * bands), dpi=DPI)
     histories = [history for pair in runs.values() for history in pair if history]
     epochs = max(len(history) for history in histories)
     settled = [e for history in histories for e in history if e.epoch > epochs / 10 or len(history) == 1]
     accuracies, losses = [e.test_acc for e in settled], [e.test_loss for e in settled]
     # a logarithmic axis, since one run may over-fit ten times as far as another
     loss_range = [math.exp(end) for end in middle_range([math.log(max(loss, 1e-6)) for loss in losses], 0.05)]
-    places = figure.subplots(2 * bands, columns, squeeze=False, height_ratios=[1.25, 1] * bands)
+    places = figure.subplots(2 * bands, columns, squeeze=False, height_ratios=[1.2, 1] * bands)
     height = figure.get_figheight()
-    figure.subplots_adjust(left=0.075, right=0.99, top=1 - 1.05 / height, bottom=0.5 / height, hspace=0.42, wspace=0.14)
+    figure.subplots_adjust(left=0.075, right=0.99, top=1 - 1.25 / height, bottom=0.5 / height, hspace=0.5, wspace=0.14)
     for number, (name, (history, control)) in enumerate(runs.items()):
         band, column = divmod(number, columns)
         above, below = places[2 * band][column], places[2 * band + 1][column]
@@ -178,7 +178,7 @@ def plot_comparison(folder: Path, source: str) -> None:
             draw(axes, control, field, **CONTROL_LINE)
             draw(axes, history, field, color=COLOURS.get(shown_name(name), OWN_COLOUR), linewidth=1.8)
             set_epochs(axes, epochs, ticks=4)
-            axes.tick_params(labelleft=column == 0)
+            axes.tick_params(labelleft=column == 0, labelbottom=axes is below)
             for line in axes.lines if epochs == 1 else ():
                 line.set_marker("o")
         verdict = f"{gain(history, control):+.2f} points" if control else f"{history[-1].test_acc:.2f}%, no control"
@@ -186,25 +186,25 @@ def plot_comparison(folder: Path, source: str) -> None:
         above.set_ylim(middle_range(accuracies, 0.05))
         below.set(ylim=loss_range, yscale="log")
         below.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        below.yaxis.set_minor_locator(MaxNLocator(1))
+        below.yaxis.set_minor_formatter(lambda value, _: "")
         below.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        below.set_xlabel("epoch")
         if column == 0:
-            above.set_ylabel("test accuracy (%)")
-            below.set_ylabel("test loss")
+            above.set_ylabel("accuracy (%)")
+            below.set_ylabel("loss")
     for axes in places.flat[len(runs) :]:
         if not axes.lines:
             axes.set_visible(False)
     data = source.rpartition(" (")[0]
     figure.suptitle(
-        f"What each block changes on {data}: test accuracy and loss, its control dashed in grey",
+        f"What each block changes on {data}",
         y=1 - 0.12 / height,
         fontsize=11.5,
         weight="bold",
     )
     figure.text(
-        *(0.5, 1 - 0.47 / height),
-        "Points: test accuracy minus the control's at the last epoch that both have. One run each: chance included.",
+        *(0.5, 1 - 0.62 / height),
+        "On test images. Dashed in grey: the control, the same network without the block. Points: the difference at\n"
+        "the last epoch that both have. One run each, so chance is in it.",
         ha="center",
         color="#555555",
     )
