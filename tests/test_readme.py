@@ -7,12 +7,18 @@ from urllib.parse import unquote
 import pytest
 import torch
 from helpers import ROOT, load, run
+from test_results import own_runs, results
+from torch import nn
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = {
+    name: (ROOT / name).read_text(encoding="utf-8")
+    for name in ("README.md", "plots/README.md", "benchmarks/README.md", "docs/attention.md")
+}
+README = DOCUMENTS["README.md"]
 
 
-def example(containing: str) -> str:
-    [code] = [code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if containing in code]
+def example(containing: str, document: str = README) -> str:
+    [code] = [code for code in re.findall(r"```python\n(.*?)```", document, re.DOTALL) if containing in code]
     return code
 
 
@@ -22,6 +28,44 @@ def test_a_block_in_a_resnet():
     network = names["network"]
     assert sum(isinstance(module, names["SEAttention"]) for module in network.modules()) == 8
     network(torch.randn(2, 3, 64, 64)).sum().backward()
+
+
+def test_wrapped_gates_leave_a_pretrained_network_as_it_was():
+    names = {"SEAttention": load("SE-Attention").SEAttention}
+    exec(example("resnet18"), names)
+    torch.manual_seed(0)
+    network, x = names["resnet18"](num_classes=10).eval(), torch.randn(2, 3, 64, 64)
+    before = network(x)
+    exec(example("class Gradually"), names)
+    for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
+        for block in stage:
+            gate = names["SEAttention"](block.bn2.num_features)
+            block.bn2 = nn.Sequential(block.bn2, names["Gradually"](gate))
+    assert network.eval()(x).equal(before)
+
+
+@pytest.mark.parametrize("script", ["Self-Attention", "Multi-Head Attention"])
+def test_blocks_with_gamma_leave_a_pretrained_network_as_it_was(script):
+    block, x = next(m for m in load(script).build(10).modules() if hasattr(m, "gamma")), torch.randn(2, 64, 8, 8)
+    assert block(x).equal(x)
+
+
+def test_the_worked_example():
+    names = {}
+    exec(example("scaled = ", DOCUMENTS["docs/attention.md"]), names)
+    assert names["scores"].tolist() == [4, 1, 0] and names["scaled"].tolist() == [2, 0.5, 0]
+    assert names["weights"].tolist() == pytest.approx([0.74, 0.16, 0.10], abs=0.005)
+    assert names["result"].tolist() == pytest.approx([7.86, 2.14], abs=0.005)
+
+
+@pytest.mark.skipif(own_runs(), reason="there are other runs than the committed ones")
+def test_the_readme_s_figures_are_the_committed_runs():
+    copy, shapes = results.TASKS
+    control = "CNN-32-64-128"
+    pairs = [("Self-Attention", control), ("Multi-Head Attention", control), ("Self-Uniform", control)]
+    for name, other in [*pairs, ("Self-Local", control), ("Self-Attention", "Self-Uniform")]:
+        assert results.interval(results.gains(copy, name, other)) in README, (name, other)
+    assert results.interval(results.gains(shapes, "Self-Attention", "Self-Local")) in README
 
 
 def test_learned_weights_load(finished, monkeypatch):
@@ -40,12 +84,11 @@ def test_every_flag_is_explained(script, own, tmp_path):
     assert flags == set(re.findall(r"^\| `(--[a-z-]+)`", README, re.MULTILINE)) | own
 
 
-def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document):
+    for target in re.findall(r"\]\(([^)#]+)\)", DOCUMENTS[document]):
         if not target.startswith("https://"):
-            assert (ROOT / unquote(target)).exists(), target
-    headings = {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)", README, re.M)}
-    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= headings
+            assert ((ROOT / document).parent / unquote(target)).exists(), target
 
 
 def test_requirements_are_what_is_imported():
