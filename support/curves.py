@@ -1,20 +1,17 @@
-"""A run's plot, and the comparison of a folder's runs with their controls."""
+"""A run's plot: loss and accuracy beside its control's."""
 
-import math
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from support import shapes
 from support.dataset import Data, fingerprint, printable
-from support.figures import COLOURS, DPI, GREY, OWN_COLOUR, WIDTH, plainly, read_metadata, save
+from support.figures import DPI, GREY, WIDTH, plainly, read_metadata, save
 from support.history import Epoch, read_csv
 
 TRAIN, TEST = "#0072B2", "#D55E00"
 CONTROL_LINE = {"color": GREY, "linestyle": "--", "linewidth": 1}
-COLUMNS = 4  # of the comparison
 
 
 def read_run(csv: Path, source: str) -> list[Epoch]:
@@ -43,9 +40,6 @@ def gain(history: list[Epoch], control: list[Epoch]) -> float:
     """Test accuracy in points above the control's, at the last epoch that both have."""
     last = min(len(history), len(control)) - 1
     return history[last].test_acc - control[last].test_acc
-
-
-# ---- a run's plot --------------------------------------------------------------------------------------
 
 
 @plainly
@@ -127,90 +121,3 @@ def mark_gap(axes: Axes, last: Epoch) -> None:
     middle = (last.epoch, (last.train_acc + last.test_acc) / 2)
     label = f"training is {gap:.1f}\npoints above test "
     axes.annotate(label, middle, (-6, 0), textcoords="offset points", ha="right", va="center")
-
-
-# ---- the comparison ------------------------------------------------------------------------------------
-
-
-def read_folder(folder: Path, source: str) -> dict[str, tuple[list[Epoch], list[Epoch]]]:
-    """Each run of the folder on that data with its control, {name: (history, history or empty)}.
-
-    The scripts of this project come first; a run that only serves as another's control is left out.
-    """
-    runs = {path.stem: read_run(path, source) for path in sorted(folder.glob("*.csv"))}
-    runs = {name: history for name, history in runs.items() if history}
-    control = {name: read_metadata(folder / f"{name}.png").get("Control", "") for name in runs}
-    known = list(COLOURS)
-    names = sorted(runs, key=lambda name: known.index(shown_name(name)) if shown_name(name) in known else 99)
-    return {name: (runs[name], runs.get(control[name], [])) for name in names if name not in control.values()}
-
-
-def middle_range(values: list[float], margin: float) -> tuple[float, float]:
-    span = max(max(values) - min(values), 1e-6)
-    return min(values) - margin * span, max(values) + margin * span
-
-
-@plainly
-def plot_comparison(folder: Path, source: str) -> None:
-    """What each run of a folder changes against its control: a column a run, accuracy above, loss below.
-
-    All panels of a kind have the same axes, whose range is that of the curves after the first tenth of epochs.
-    """
-    runs = read_folder(folder, source)
-    if not runs:
-        return
-    columns = min(len(runs), COLUMNS)
-    bands = math.ceil(len(runs) / columns)
-    figure = Figure(figsize=(WIDTH, 1.2 + 3.9 * bands), dpi=DPI)
-    histories = [history for pair in runs.values() for history in pair if history]
-    epochs = max(len(history) for history in histories)
-    settled = [e for history in histories for e in history if e.epoch > epochs / 10 or len(history) == 1]
-    accuracies, losses = [e.test_acc for e in settled], [e.test_loss for e in settled]
-    # a logarithmic axis, since one run may over-fit ten times as far as another
-    loss_range = [math.exp(end) for end in middle_range([math.log(max(loss, 1e-6)) for loss in losses], 0.05)]
-    places = figure.subplots(2 * bands, columns, squeeze=False, height_ratios=[1.2, 1] * bands)
-    height = figure.get_figheight()
-    figure.subplots_adjust(left=0.075, right=0.99, top=1 - 1.25 / height, bottom=0.5 / height, hspace=0.5, wspace=0.14)
-    for number, (name, (history, control)) in enumerate(runs.items()):
-        band, column = divmod(number, columns)
-        above, below = places[2 * band][column], places[2 * band + 1][column]
-        for axes, field in ((above, "test_acc"), (below, "test_loss")):
-            draw(axes, control, field, **CONTROL_LINE)
-            draw(axes, history, field, color=COLOURS.get(shown_name(name), OWN_COLOUR), linewidth=1.8)
-            set_epochs(axes, epochs, ticks=4)
-            axes.tick_params(labelleft=column == 0, labelbottom=axes is below)
-            for line in axes.lines if epochs == 1 else ():
-                line.set_marker("o")
-        verdict = f"{gain(history, control):+.2f} points" if control else f"{history[-1].test_acc:.2f}%, no control"
-        above.set_title(f"{shorten(shown_name(name))}\n{verdict}", fontsize=10, weight="bold")
-        above.set_ylim(middle_range(accuracies, 0.05))
-        below.set(ylim=loss_range, yscale="log")
-        below.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        below.yaxis.set_minor_formatter(lambda value, _: "")
-        below.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        if column == 0:
-            above.set_ylabel("accuracy (%)")
-            below.set_ylabel("loss")
-    for axes in places.flat[len(runs) :]:
-        if not axes.lines:
-            axes.set_visible(False)
-    data = source.rpartition(" (")[0]
-    figure.suptitle(
-        f"What each block changes on {data}",
-        y=1 - 0.12 / height,
-        fontsize=11.5,
-        weight="bold",
-    )
-    figure.text(
-        *(0.5, 1 - 0.62 / height),
-        "On test images. Dashed in grey: the control, the same network without the block. Points: the difference at\n"
-        "the last epoch that both have. One run each, so chance is in it.",
-        ha="center",
-        color="#555555",
-    )
-    ending = "-shapes" if data == shapes.NAME else ""
-    save(figure, folder / f"comparison{ending}.png", Source=source)
-
-
-def shorten(name: str) -> str:
-    return name if len(name) <= 24 else f"{name[:22]}…"

@@ -1,5 +1,6 @@
 """What all pictures share: matplotlib's own settings, colours, fonts, and PNGs that are whole."""
 
+import logging
 import warnings
 from collections.abc import Callable
 from functools import lru_cache, wraps
@@ -16,6 +17,7 @@ from support.files import replacing
 
 WIDTH = 8.75  # inches: 840 pixels at 96 to the inch, as wide as a web page's column; so 9 points stay 9
 DPI = 160
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # a font without bold is no news to a user
 GREY = "#777777"
 
 # Colours by Okabe and Ito, which the colour-blind can tell apart.
@@ -74,7 +76,8 @@ def families_for(needed: frozenset[int]) -> tuple[str, ...]:
     families = ["DejaVu Sans"]  # which comes with matplotlib
     missing = needed - letters(font_manager.findfont("DejaVu Sans"))
     for font in font_manager.fontManager.ttflist if missing else ():
-        if missing & letters(font.fname):
+        # a font of last resort has every letter, as a box
+        if not font.name.startswith("Last Resort") and missing & letters(font.fname):
             families.append(font.name)
             missing -= letters(font.fname)
     if missing:

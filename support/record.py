@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from support import curves
+from support import comparison, curves
 from support.command_line import suffix
 from support.dataset import Data, fingerprint
 from support.errors import UserError, continue_command, quote
@@ -22,17 +22,31 @@ from support.history import Epoch, write_csv
 SECONDS_BETWEEN_DRAWINGS = 30  # of the curves, where epochs are shorter
 
 
-def read_checkpoint(path: Path) -> dict:
-    """What `Record.save` wrote: settings, epochs, history, model, optimizer.
+def load_checkpoint(
+    path: Path, settings: dict, model: nn.Module, optimizer: torch.optim.Optimizer, advice: str
+) -> list[Epoch]:
+    """Puts weights and the optimiser's state back as `Record.save` left them, and returns the history.
 
     Raises:
-        OSError: the file cannot be read.
-        Exception: of many kinds, where it is damaged or no checkpoint.
+        UserError: the file cannot be read, or is of a run with other settings; `advice` says what to do then.
     """
-    with zipfile.ZipFile(path) as parts:
-        if broken := parts.testzip():  # torch.load does not look at checksums
-            raise ValueError(broken)
-    return torch.load(path, map_location="cpu", weights_only=True)  # runs no code that the file holds
+    try:
+        with zipfile.ZipFile(path) as parts:
+            if broken := parts.testzip():  # torch.load does not look at checksums
+                raise ValueError(broken)
+        saved = torch.load(path, map_location="cpu", weights_only=True)  # runs no code that the file holds
+        for key, new in settings.items():
+            if (old := saved["settings"].get(key)) != new:
+                raise UserError(f"{path} was trained with {key} {old}, this is {new}: give the same, or {advice}", 2)
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        return [Epoch(int(epoch), *map(float, values)) for epoch, *values in saved["history"]]
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror})", 2) from error
+    except Exception as error:  # a damaged file can fail in any way
+        raise UserError(f"{path} is damaged or of another network: {advice}", 2) from error
 
 
 class Record:
@@ -89,29 +103,10 @@ class Record:
             raise UserError(f"stopped after epoch {done}; continue with: {continue_command()}", 130) from None
 
     def restore(self) -> None:
-        """Takes history, weights and the optimiser's state from the checkpoint.
-
-        Raises:
-            UserError: the file cannot be read, or is of a run with other settings.
-        """
+        """Takes history, weights and the optimiser's state from the checkpoint."""
         path, options = self.checkpoint, self.options
         advice = "train anew, without --look" if options.look else "start afresh, without --resume"
-        try:
-            saved = read_checkpoint(path)
-            for key, new in self.settings.items():
-                if (old := saved["settings"].get(key)) != new:
-                    raise UserError(
-                        f"{path} was trained with {key} {old}, this is {new}: give the same, or {advice}", 2
-                    )
-            self.model.load_state_dict(saved["model"])
-            self.optimizer.load_state_dict(saved["optimizer"])
-            self.history = [Epoch(int(epoch), *map(float, values)) for epoch, *values in saved["history"]]
-        except UserError:
-            raise
-        except OSError as error:
-            raise UserError(f"cannot read {path} ({error.strerror})", 2) from error
-        except Exception as error:  # a damaged file can fail in any way
-            raise UserError(f"{path} is damaged or of another network: {advice}", 2) from error
+        self.history = load_checkpoint(path, self.settings, self.model, self.optimizer, advice)
         if len(self.history) > options.epochs and not options.look:
             raise UserError(f"{path} has {len(self.history)} epochs already: give more in --epochs", 2)
 
@@ -172,4 +167,4 @@ class Record:
         self.drawn, self.next_drawing = len(self.history), time.monotonic() + SECONDS_BETWEEN_DRAWINGS
         path = self.checkpoint.with_suffix(".png")
         curves.plot_run(path, self.history, self.options.epochs, self.data, self.parameters, self.control)
-        curves.plot_comparison(path.parent, fingerprint(self.data))
+        comparison.plot_comparison(path.parent, fingerprint(self.data))

@@ -175,7 +175,7 @@ def test_a_network_too_large_for_the_memory(tmp_path):
 def test_runs_on_other_data_are_not_compared(tree, tmp_path):
     """Also where the folders of the two data sets have the same name."""
     from common import load_data
-    from support.curves import read_folder
+    from support.comparison import read_folder
     from support.dataset import fingerprint
 
     assert run("CNN", "--data", tree, "--epochs", 1, cwd=tmp_path).status == 0
