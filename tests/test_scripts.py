@@ -10,6 +10,9 @@ import torch
 from helpers import ROOT, SCRIPTS, Process, load, make_tree, relu_before_pool, rows, run
 from PIL import Image
 
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import networks
+
 LINE = re.compile(
     r"Epoch \[(\d+)/2\] Train Loss: \d+\.\d{4}, Train Acc: \d+\.\d\d% "
     r"Test Loss: \d+\.\d{4}, Test Acc: \d+\.\d\d%"
@@ -234,3 +237,21 @@ def test_wrong_flags(i, refusals):
     says, result = WRONG_FLAGS[i][1], refusals[i]
     assert result.status == 2 and result.out == ""
     assert result.err.startswith("CNN.py: ") and result.err.count("\n") == 1 and says in result.err
+
+
+@pytest.mark.parametrize("name", networks.NETWORKS)
+def test_no_step_waits_for_the_device(name, monkeypatch):
+    """On PyTorch's meta device, whose tensors hold no data, a step that asks for a value, or that mixes in a tensor of
+    another device, fails. So a GPU is never kept waiting within an epoch."""
+    import contextlib
+
+    import common
+
+    monkeypatch.setattr(common, "means", lambda losses, correct, images: (len(losses), images))  # the one wait
+    monkeypatch.setattr(torch, "autocast", lambda *_, **options: contextlib.nullcontext())  # which meta lacks
+    with torch.device("meta"):
+        model = networks.build(name)
+        images, labels = torch.zeros(128, 3, 32, 32, dtype=torch.uint8), torch.zeros(128, dtype=torch.int64)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
+    assert common.train_epoch(model, optimizer, images, labels, 64) == (2, 128)
+    assert common.evaluate(model, images, labels)[1] == 128
