@@ -55,7 +55,10 @@ def save(figure: Figure, path: Path, **metadata: str) -> None:
 def read_metadata(path: Path) -> dict[str, str]:
     """What `save` was told; nothing where the file is missing or of another kind."""
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of large pictures, which are not ours
+            image = Image.open(path)
+        with image:
             return {key: value for key, value in image.info.items() if isinstance(value, str)}
     except Exception:  # Pillow refuses files in many ways
         return {}
@@ -81,8 +84,13 @@ def families_for(needed: frozenset[int]) -> tuple[str, ...]:
             families.append(font.name)
             missing -= letters(font.fname)
     if missing:
-        print("No font of this machine has all letters of the names in the pictures: some are drawn as boxes")
+        say_that_letters_are_missing()
     return tuple(families)
+
+
+@lru_cache  # so that a run says it once, not with every picture
+def say_that_letters_are_missing() -> None:
+    print("No font of this machine has all letters of the names in the pictures: some are drawn as boxes")
 
 
 def set_fonts(figure: Figure) -> None:

@@ -17,17 +17,12 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from torch import nn
 
 ROOT = Path(__file__).parent.parent
-ATTENTION = [
-    "Self-Attention",
-    "Multi-Head Attention",
-    "SE-Attention",
-    "ECA-Attention",
-    "CBAM-Attention",
-    "STN-Attention",
-]
+sys.path.insert(0, str(ROOT / "benchmarks"))  # where the networks are listed
+from networks import NETWORKS, build  # noqa: E402, F401
+
+ATTENTION = [name for name, network in NETWORKS.items() if network.control]
 SCRIPTS = ["CNN", *ATTENTION]
 
 # A fork server has torch imported once for all runs, which are processes of their own all the same.
@@ -42,13 +37,6 @@ def load(script: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def relu_before_pool(network: nn.Module) -> nn.Module:
-    """A two-stage trunk's layers, with the same weights, in the usual order and without dropout."""
-    conv1, conv2, fc1, fc2 = (layer for layer in network.modules() if hasattr(layer, "weight"))
-    stages = [conv1, nn.ReLU(), nn.MaxPool2d(2), conv2, nn.ReLU(), nn.MaxPool2d(2)]
-    return nn.Sequential(*stages, nn.Flatten(), fc1, nn.ReLU(), fc2)
 
 
 class Result(NamedTuple):
@@ -117,13 +105,13 @@ def picture(rng: np.random.Generator, shade: int) -> Image.Image:
 
 
 def make_tree(folder: Path, classes: tuple[str, ...] = ("ant", "bee", "cow"), train: int = 20, test: int = 8) -> Path:
-    """An image tree whose classes differ in brightness."""
+    """An image tree whose classes, the first three at least, differ in brightness."""
     rng = np.random.default_rng(0)
     for part, count in (("train", train), ("test", test)):
         for label, name in enumerate(classes):
             (folder / part / name).mkdir(parents=True)
             for i in range(count):
-                picture(rng, 50 * label).save(folder / part / name / f"{i:04}.png")
+                picture(rng, 50 * label % 150).save(folder / part / name / f"{i:04}.png")
     return folder
 
 

@@ -7,12 +7,9 @@ import sys
 
 import pytest
 import torch
-from helpers import ROOT, load, relu_before_pool
+from helpers import ROOT, load
 from torch import nn
 from torch.nn import functional as F
-
-from common import CNN
-from support.cpu import tune_cpu
 
 SelfAttention = load("Self-Attention").SelfAttention
 MultiHeadAttention = load("Multi-Head Attention").MultiHeadAttention
@@ -270,60 +267,3 @@ def test_can_be_cut_out(tmp_path):
     imports = "import math\nimport torch\nfrom torch import nn\nfrom torch.nn import functional as F\n"
     (tmp_path / "pasted.py").write_text(imports + "\n\n".join(pasted), encoding="utf-8")
     subprocess.run([sys.executable, "-I", "pasted.py"], cwd=tmp_path, check=True)
-
-
-# ---- the trunk -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("script", "count"),
-    [
-        ("CNN", 545_098),
-        ("Self-Attention", 382_652),
-        ("Multi-Head Attention", 439_500),
-        ("SE-Attention", 359_370),
-        ("ECA-Attention", 356_816),
-        ("CBAM-Attention", 359_566),
-        ("STN-Attention", 2_197_290),
-    ],
-)
-def test_parameters(script, count):
-    network = load(script).build(10)
-    assert sum(parameter.numel() for parameter in network.parameters()) == count
-
-
-def test_parameters_of_the_controls():
-    build = load("CNN").build
-    count = lambda network: sum(parameter.numel() for parameter in network.parameters())  # noqa: E731
-    assert count(build(10, widths=[32, 64, 128])) == 356_810
-    assert count(build(10, widths=[64, 128], hidden=256, dropout=0)) == 2_175_626
-
-
-def test_trunk_is_relu_then_pool():
-    torch.manual_seed(0)
-    network, x = CNN((8, 16), hidden=12, num_classes=7).eval(), maps(3, 3, 32, 32)
-    plain = relu_before_pool(network)
-    torch.testing.assert_close(network(x), plain(x))
-
-
-def test_trunk_places_blocks():
-    kinds = [type(layer).__name__ for layer in load("SE-Attention").build(10).features]
-    stage = ["Conv2d", "MaxPool2d", "ReLU"]
-    assert kinds == [*stage, *stage, "SEAttention", *stage, "SEAttention"]
-    assert [type(layer).__name__ for layer in load("STN-Attention").build(10).features] == [
-        "STN",
-        *stage,
-        *stage,
-    ]
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_attention_on_a_cpu_avoids_the_fused_kernel_in_bf16_alone(precision):
-    block = load("Multi-Head Attention").MultiHeadAttention(64)
-    try:
-        tune_cpu(precision)
-        with torch.profiler.profile() as profile, torch.autocast("cpu", enabled=precision == "bf16"):
-            block(torch.randn(2, 64, 8, 8)).sum().backward()
-    finally:
-        tune_cpu("fp32")
-    assert any("flash_attention" in event.key for event in profile.key_averages()) == (precision == "fp32")

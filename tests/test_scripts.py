@@ -1,18 +1,17 @@
-"""Every script as a user runs it: what it prints, what it leaves, what it says of wrong flags."""
+"""Every script as a user runs it: what it prints, what it leaves, and where it has to manage."""
 
 import csv
+import os
 import re
+import shlex
 import subprocess
 import sys
 
 import pytest
-import torch
-from helpers import ROOT, SCRIPTS, Process, load, make_tree, relu_before_pool, rows, run
+from helpers import ROOT, SCRIPTS, make_tree, rows, run
 from PIL import Image
 
-sys.path.insert(0, str(ROOT / "benchmarks"))
-import networks
-
+posix = pytest.mark.skipif(os.name == "nt", reason="types into a POSIX shell")
 LINE = re.compile(
     r"Epoch \[(\d+)/2\] Train Loss: \d+\.\d{4}, Train Acc: \d+\.\d\d% "
     r"Test Loss: \d+\.\d{4}, Test Acc: \d+\.\d\d%"
@@ -65,24 +64,6 @@ def test_as_a_newcomer_types_it(tmp_path):
     }
 
 
-def test_means_are_exact(tree, tmp_path):
-    """The recorded test figures, recomputed from the checkpoint one image at a time."""
-    from common import load_data
-    from support.dataset import normalize
-
-    assert run("CNN", "--data", tree, "--epochs", 1, "--batch-size", 7, cwd=tmp_path).status == 0
-    data = load_data(str(tree))
-    network = load("CNN").build(len(data.classes)).eval()
-    network.load_state_dict(torch.load(tmp_path / "plots" / "CNN.pt", weights_only=True)["model"])
-    with torch.no_grad():
-        logits = torch.cat([network(normalize(image[None])) for image in data.test_images]).double()
-    loss = -logits.log_softmax(1)[torch.arange(len(logits)), data.test_labels].mean().item()
-    accuracy = 100 * (logits.argmax(1) == data.test_labels).double().mean().item()
-    last = rows(tmp_path / "plots" / "CNN.csv")[-1].split(",")
-    assert float(last[3]) == pytest.approx(loss, abs=1e-5)
-    assert float(last[4]) == pytest.approx(accuracy, abs=1e-3)
-
-
 def test_same_seed_same_figures(tree, tmp_path):
     def figures(out, seed):
         assert run("CNN", "--data", tree, "--epochs", 2, "--seed", seed, "--out", out, cwd=tmp_path).status == 0
@@ -91,72 +72,7 @@ def test_same_seed_same_figures(tree, tmp_path):
     assert figures("first", 1) == figures("second", 1) != figures("third", 2)
 
 
-def test_a_seed_orders_the_images_alike_in_every_script():
-    from common import seed
-
-    orders = []
-    for script in ("CNN", "STN-Attention"):
-        seed(3, epoch=0)
-        load(script).build(10)  # draws more or fewer weights
-        seed(3, epoch=1)
-        orders.append(torch.randperm(1000))
-    assert orders[0].equal(orders[1])
-    seed(3, epoch=2)
-    assert not orders[0].equal(torch.randperm(1000))
-
-
-def test_pixels_are_scaled_to_minus_1_and_1():
-    from support.dataset import normalize
-
-    assert normalize(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx([-1, -0.6, 1])
-
-
-def test_training_is_plain_adam_on_the_same_batches():
-    """The fast loop against a plain one: contiguous maps, ReLU before pool, unfused Adam."""
-    from torch.nn import functional as F
-
-    from common import CNN, seed, train_epoch
-    from support.shapes import draw_shapes
-
-    data = draw_shapes(640, 10)
-    network = CNN((8, 16), hidden=16, dropout=0.0)
-    plain = relu_before_pool(network)
-    start = {key: value.clone() for key, value in network.state_dict().items()}
-    optimizer = torch.optim.Adam(plain.parameters(), lr=0.001, foreach=False)
-    seed(0, epoch=1)
-    expected = []
-    for batch in torch.randperm(640).split(64):
-        x = torch.stack([data.train_images[i].contiguous().float() / 127.5 - 1 for i in batch])
-        loss = F.cross_entropy(plain(x), data.train_labels[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        expected.append(loss.item())
-    trained = [parameter.detach().clone() for parameter in plain.parameters()]
-
-    network.load_state_dict(start)
-    network.to(memory_format=torch.channels_last)
-    images = data.train_images.contiguous(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.001, fused=True)
-    seed(0, epoch=1)
-    mean, _ = train_epoch(network, optimizer, images, data.train_labels, 64)
-    assert mean == pytest.approx(sum(expected) / len(expected), rel=1e-5)
-    for fast, slow in zip(network.parameters(), trained, strict=True):
-        torch.testing.assert_close(fast, slow, rtol=0, atol=1e-4)  # after ten steps of 0.001
-
-
-def test_controls_write_their_own_files(tree, tmp_path):
-    flags = {
-        "CNN-8-16-32": ["--widths", 8, 16, 32],
-        "CNN-8-hidden16-dropout0": ["--widths", 8, "--hidden", 16, "--dropout", 0],
-    }
-    for name, typed in flags.items():
-        assert run("CNN", "--data", tree, "--epochs", 1, *typed, cwd=tmp_path).status == 0
-        assert (tmp_path / "plots" / f"{name}.csv").exists()
-    assert not (tmp_path / "plots" / "CNN.csv").exists()
-
-
-@pytest.mark.parametrize("name", ["My Block", "My-shapes"])
+@pytest.mark.parametrize("name", ["My Block", "My-shapes", "$5 to $6"])
 def test_a_renamed_script_writes_its_own_plot(name, tree, tmp_path):
     copy = tmp_path / f"{name}.py"
     copy.write_bytes((ROOT / "SE-Attention.py").read_bytes())
@@ -175,83 +91,74 @@ def test_a_network_too_large_for_the_memory(tmp_path):
     assert result.status == 1 and "out of memory" in result.err and result.err.count("\n") == 1
 
 
-def test_runs_on_other_data_are_not_compared(tree, tmp_path):
-    """Also where the folders of the two data sets have the same name."""
-    from common import load_data
-    from support.comparison import read_folder
-    from support.dataset import fingerprint
-
-    assert run("CNN", "--data", tree, "--epochs", 1, cwd=tmp_path).status == 0
-    other = make_tree(tmp_path / tree.name, classes=("dog", "eel"))
-    assert run("SE-Attention", "--data", other, "--epochs", 1, cwd=tmp_path).status == 0
-    for folder, name in ((tree, "CNN"), (other, "SE-Attention")):
-        assert list(read_folder(tmp_path / "plots", fingerprint(load_data(str(folder))))) == [name]
+ODD_NAMES = ["$a$", "cash $5 to $10", "a_1^2 %s {}", "中文", "한국어", "عربى", "-x"]
+if os.name != "nt":
+    ODD_NAMES.append(r"$\frac{$")
+if sys.platform == "linux":
+    ODD_NAMES.append(os.fsdecode(b"caf\xe9"))  # from an archive of the days before UTF-8
 
 
-WRONG_FLAGS = [
-    (["--epochs", 0], "'0' is not a whole number from 1"),
-    (["--epochs", "ten"], "'ten' is not a whole number"),
-    (["--epochs", 1.5], "'1.5' is not a whole number"),
-    (["--batch-size", -64], "'-64' is not a whole number from 1"),
-    (["--lr", 0], "'0' is not a number above 0"),
-    (["--lr", "nan"], "'nan' is not a number above 0"),
-    (["--lr", "inf"], "'inf' is not a number above 0"),
-    (["--seed", -1], "'-1' is not a whole number from 0"),
-    (["--seed", 10**30], "is not a whole number from 0"),
-    (["--device", "warp"], "'warp' is not a device of this machine"),
-    (["--device", "cuda:99"], "'cuda:99' is not a device of this machine"),
-    (["--device", "meta"], "'meta' is not a device of this machine"),
-    (["--device", ""], "'' is not a device of this machine"),
-    (["--precision", "fp8"], "fp8"),
-    (["--data", "nowhere"], "nowhere: there is no such folder"),
-    (["--data", "file.txt"], "file.txt: there is no such folder"),
-    (["--data", ""], "no such folder"),
-    (["--out", "file.txt"], "cannot write in the folder 'file.txt'"),
-    (["--out", "file.txt/plots"], "cannot write in the folder 'file.txt"),
-    (["--epoch", 3], "unrecognized arguments: --epoch"),
-    (["--epochs"], "expected one argument"),
-    (["extra"], "unrecognized arguments: extra"),
-    (["--widths", 0], "widths (0)"),
-    (["--widths", 8, 8, 8, 8, 8, 8], "one to five"),
-    (["--widths"], "expected at least one argument"),
-    (["--hidden", 0], "hidden (0)"),
-    (["--dropout", 1], "dropout (1.0)"),
-    (["--dropout", "nan"], "dropout (nan)"),
-]
+@pytest.mark.parametrize("script", ["CNN", "SE-Attention"])
+def test_names_of_every_kind_are_drawn(script, tmp_path):
+    """Of classes, and of the folder, whose name is in the titles."""
+    tree = make_tree(tmp_path / f"$_^$中{ODD_NAMES[-1]}", classes=tuple(ODD_NAMES), train=2, test=1)
+    result = run(script, "--data", tree, "--epochs", 1, cwd=tmp_path, attention=True)
+    assert (result.status, result.err) == (0, "")
+    for name in (f"{script}.png", f"{script}-attention.png", "comparison.png"):
+        with Image.open(tmp_path / "plots" / name) as picture:
+            picture.load()
+
+
+# ---- in an interpreter of its own, started from a shell ------------------------------------------------
+
+REDIRECTIONS = [">&-", "2>&-", ">&- 2>&-", "| head -1"]
 
 
 @pytest.fixture(scope="module")
-def refusals(tmp_path_factory):
-    """What `CNN.py` answers to each of the wrong flags, asked two at a time."""
-    folder = tmp_path_factory.mktemp("refusals")
-    (folder / "file.txt").write_text("not a folder")
-    results = []
-    for i in range(0, len(WRONG_FLAGS), 2):
-        pair = [Process("CNN", *typed, cwd=folder) for typed, _ in WRONG_FLAGS[i : i + 2]]
-        results += [process.wait() for process in pair]
+def redirected(tree, tmp_path_factory):
+    """`CNN.py` with its streams redirected, started at once: {redirection: (status, out, err, folder)}."""
+    started = {}
+    for redirection in REDIRECTIONS:
+        folder = tmp_path_factory.mktemp("redirected")
+        typed = [sys.executable, "-u", ROOT / "CNN.py", "--data", tree, "--epochs", "1"]
+        line = f"{shlex.join(map(str, typed))} {redirection}"
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        started[redirection] = subprocess.Popen(["sh", "-c", line], cwd=folder, text=True, **pipes), folder
+    results = {}
+    for redirection, (process, folder) in started.items():
+        out, err = process.communicate(timeout=120)
+        results[redirection] = process.returncode, out, err, folder
     return results
 
 
-@pytest.mark.parametrize("i", range(len(WRONG_FLAGS)), ids=lambda i: " ".join(map(str, WRONG_FLAGS[i][0])))
-def test_wrong_flags(i, refusals):
-    says, result = WRONG_FLAGS[i][1], refusals[i]
-    assert result.status == 2 and result.out == ""
-    assert result.err.startswith("CNN.py: ") and result.err.count("\n") == 1 and says in result.err
+@posix
+@pytest.mark.parametrize("closed", REDIRECTIONS[:3])
+def test_closed_streams(closed, redirected):
+    status, out, err, folder = redirected[closed]
+    assert (status, err) == (0, "")
+    assert ("Epoch [1/1]" in out) == (">&-" not in closed.split())
+    assert (folder / "plots" / "CNN.png").exists()
+    # files get the numbers of closed streams: none may have caught what was to be printed
+    for path in (folder / "plots").iterdir():
+        assert b"Epoch [" not in path.read_bytes()
 
 
-@pytest.mark.parametrize("name", networks.NETWORKS)
-def test_no_step_waits_for_the_device(name, monkeypatch):
-    """On PyTorch's meta device, whose tensors hold no data, a step that asks for a value, or that mixes in a tensor of
-    another device, fails. So a GPU is never kept waiting within an epoch."""
-    import contextlib
+@posix
+def test_a_reader_that_stops_reading_is_no_fault_of_the_disk(redirected):
+    _, out, err, _ = redirected["| head -1"]
+    assert out.startswith("CNN: ") and out.count("\n") == 1
+    assert "cannot write" not in err and "Traceback" not in err
 
-    import common
 
-    monkeypatch.setattr(common, "means", lambda losses, correct, images: (len(losses), images))  # the one wait
-    monkeypatch.setattr(torch, "autocast", lambda *_, **options: contextlib.nullcontext())  # which meta lacks
-    with torch.device("meta"):
-        model = networks.build(name)
-        images, labels = torch.zeros(128, 3, 32, 32, dtype=torch.uint8), torch.zeros(128, dtype=torch.int64)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
-    assert common.train_epoch(model, optimizer, images, labels, 64) == (2, 128)
-    assert common.evaluate(model, images, labels)[1] == 128
+def test_the_user_s_own_style_of_plots_changes_nothing(tree, tmp_path):
+    """Without LaTeX on the machine, say, `text.usetex` would end every run at its first plot."""
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfigure.constrained_layout.use: True\n")
+    command = [sys.executable, ROOT / "SE-Attention.py", "--data", tree, "--epochs", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    assert run("SE-Attention", "--data", tree, "--epochs", 1, cwd=plain, attention=True).status == 0
+    for name in ("SE-Attention.png", "SE-Attention-attention.png", "comparison.png"):
+        with Image.open(tmp_path / "plots" / name) as own, Image.open(plain / "plots" / name) as usual:
+            assert own.convert("RGB").tobytes() == usual.convert("RGB").tobytes(), name

@@ -82,6 +82,11 @@ def test_resuming_a_finished_run_restores_its_files(tree, tmp_path):
     assert (tmp_path / "plots" / "comparison.png").exists()
 
 
+def test_resuming_what_never_started_says_so(tree, tmp_path):
+    result = run("CNN", "--data", tree, "--epochs", 1, "--resume", cwd=tmp_path)
+    assert result.status == 0 and result.out.count("CNN.pt is not there to go on from") == 1
+
+
 @posix
 def test_ctrl_c_says_how_to_continue(tree, tmp_path):
     process = Process("Multi-Head Attention", "--data", tree, "--epochs", 500, cwd=tmp_path)
@@ -249,6 +254,15 @@ def test_a_full_disk_costs_nothing_that_was_written(stopped, tree, tmp_path):
     assert len(rows(tmp_path / "plots" / "CNN.csv")) == 5
 
 
+@posix
+def test_a_full_disk_at_a_fresh_start_displaces_nothing(stopped, tree, tmp_path):
+    shutil.copytree(stopped, tmp_path / "plots")
+    result = run("CNN", "--data", tree, "--epochs", 1, cwd=tmp_path, prepare=limit_files)
+    assert result.status == 1 and "File too large" in result.err and "kept" not in result.out
+    left = {path.name: path.read_bytes() for path in (tmp_path / "plots").iterdir()}
+    assert left == {path.name: path.read_bytes() for path in stopped.iterdir()}
+
+
 def limit_files_to_pages() -> None:
     """The same with 4 kB, which holds a message, but no picture."""
     import resource
@@ -293,6 +307,30 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_epoch(stopped, tree, tmp_
     assert check_whole(out, "CNN") == 2
 
 
+BROKEN_SCRIPT = """
+from torch import nn
+from common import CNN, run
+
+class Broken(nn.Module):
+    def forward(self, x):
+        return x * float("nan")
+
+def build(num_classes):
+    return CNN(attention=lambda channels: Broken(), num_classes=num_classes)
+
+run(build)
+"""
+
+
+def test_a_block_that_returns_nan_at_once_is_told_of_without_a_word_of_what_is_kept(tree, tmp_path):
+    script = tmp_path / "Broken.py"
+    script.write_text(BROKEN_SCRIPT, encoding="utf-8")
+    result = run(str(script), "--data", tree, "--epochs", 2, cwd=tmp_path)
+    assert result.status == 1 and result.err.count("\n") == 1
+    assert "epoch 1 is not finite" in result.err and "nan" in result.err and "kept" not in result.err
+    assert list((tmp_path / "plots").iterdir()) == []
+
+
 def fail_for_gpu_memory() -> None:
     import common
 
@@ -320,3 +358,23 @@ def test_out_of_memory_names_the_batch_size(failure, tree, tmp_path):
 def test_final_weights_load_in_the_user_s_own_code(stopped):
     network = load("CNN").build(num_classes=3)
     network.load_state_dict(torch.load(stopped / "CNN.pt", weights_only=True)["model"])
+
+
+def note_drawings() -> None:
+    """Writes a line for each drawing of a run's curves: the epochs that it shows."""
+    from support import curves
+
+    plot_run = curves.plot_run
+
+    def noted(path, history, *rest):
+        plot_run(path, history, *rest)
+        with open("drawings.txt", "a", encoding="utf-8") as file:
+            file.write(f"{len(history)}\n")
+
+    curves.plot_run = noted
+
+
+def test_short_epochs_are_not_drawn_one_by_one(tree, tmp_path):
+    assert run("CNN", "--data", tree, "--epochs", 40, cwd=tmp_path, prepare=note_drawings).status == 0
+    drawn = (tmp_path / "drawings.txt").read_text(encoding="utf-8").split()
+    assert drawn[0] == "1" and drawn[-1] == "40" and len(drawn) < 20

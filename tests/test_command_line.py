@@ -1,0 +1,79 @@
+"""The flags: what is refused before any work starts, and the names that they give a run's files."""
+
+import pytest
+from helpers import ROOT, Process, run
+
+WRONG_FLAGS = [
+    (["--epochs", 0], "'0' is not a whole number from 1"),
+    (["--epochs", "ten"], "'ten' is not a whole number"),
+    (["--epochs", 1.5], "'1.5' is not a whole number"),
+    (["--batch-size", -64], "'-64' is not a whole number from 1"),
+    (["--lr", 0], "'0' is not a number above 0"),
+    (["--lr", "nan"], "'nan' is not a number above 0"),
+    (["--lr", "inf"], "'inf' is not a number above 0"),
+    (["--seed", -1], "'-1' is not a whole number from 0"),
+    (["--seed", 10**30], "is not a whole number from 0"),
+    (["--device", "warp"], "'warp' is not a device of this machine"),
+    (["--device", "cuda:99"], "'cuda:99' is not a device of this machine"),
+    (["--device", "meta"], "'meta' is not a device of this machine"),
+    (["--device", ""], "'' is not a device of this machine"),
+    (["--precision", "fp8"], "fp8"),
+    (["--data", "nowhere"], "nowhere: there is no such folder"),
+    (["--data", "file.txt"], "file.txt: there is no such folder"),
+    (["--data", ""], "no such folder"),
+    (["--out", "file.txt"], "cannot write in the folder 'file.txt'"),
+    (["--out", "file.txt/plots"], "cannot write in the folder 'file.txt"),
+    (["--epoch", 3], "unrecognized arguments: --epoch"),
+    (["--epochs"], "expected one argument"),
+    (["extra"], "unrecognized arguments: extra"),
+    (["--widths", 0], "widths (0)"),
+    (["--widths", 8, 8, 8, 8, 8, 8], "one to five"),
+    (["--widths"], "expected at least one argument"),
+    (["--hidden", 0], "hidden (0)"),
+    (["--dropout", 1], "dropout (1.0)"),
+    (["--dropout", "nan"], "dropout (nan)"),
+]
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory):
+    """What `CNN.py` answers to each of the wrong flags, asked two at a time."""
+    folder = tmp_path_factory.mktemp("refusals")
+    (folder / "file.txt").write_text("not a folder")
+    results = []
+    for i in range(0, len(WRONG_FLAGS), 2):
+        pair = [Process("CNN", *typed, cwd=folder) for typed, _ in WRONG_FLAGS[i : i + 2]]
+        results += [process.wait() for process in pair]
+    return results
+
+
+@pytest.mark.parametrize("i", range(len(WRONG_FLAGS)), ids=lambda i: " ".join(map(str, WRONG_FLAGS[i][0])))
+def test_wrong_flags(i, refusals):
+    says, result = WRONG_FLAGS[i][1], refusals[i]
+    assert result.status == 2 and result.out == ""
+    assert result.err.startswith("CNN.py: ") and result.err.count("\n") == 1 and says in result.err
+
+
+def test_a_script_cannot_take_the_comparison_s_name(tree, tmp_path):
+    copy = tmp_path / "comparison.py"
+    copy.write_bytes((ROOT / "SE-Attention.py").read_bytes())
+    result = run(str(copy), "--data", tree, "--epochs", 1, cwd=tmp_path)
+    assert result.status == 2 and result.out == "" and result.err.count("\n") == 1
+    assert "another name" in result.err and not list(tmp_path.glob("plots/*"))
+
+
+NAMES = {
+    "CNN-8-16": ["--widths", 8, 16],
+    "CNN-8-hidden16-dropout0": ["--widths", 8, "--hidden", 16, "--dropout", 0],
+    "CNN-8-hidden16": ["--widths", 8, "--hidden", 16],
+    "CNN-8-hidden12": ["--widths", 8, "--hidden", 12],
+    "CNN-8-dropout0.25": ["--dropout", 0.25, "--widths", 8],
+}
+
+
+def test_every_flag_that_changes_the_network_is_in_the_name(tree, tmp_path):
+    for typed in NAMES.values():
+        assert run("CNN", "--data", tree, "--epochs", 1, *typed, cwd=tmp_path).status == 0
+    for end in ("csv", "pt", "png"):
+        names = {path.stem for path in (tmp_path / "plots").glob(f"*.{end}")} - {"comparison"}
+        assert names == set(NAMES)

@@ -1,0 +1,251 @@
+"""CIFAR-10 as `load_data` reads it, the trunk, training and testing."""
+
+import pickle
+import shutil
+import tarfile
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import NETWORKS, build, expect, load, rows, run
+from torch import nn
+from torch.nn import functional as F
+
+import common
+from common import CNN, evaluate, load_data, seed, train_epoch
+from support.dataset import normalize
+from support.errors import UserError
+from support.shapes import draw_shapes
+
+# ---- CIFAR-10 ------------------------------------------------------------------------------------------
+
+FILES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]
+
+
+@pytest.fixture
+def cifar(archive, monkeypatch):
+    """The archive's path, with this process's reader made to expect it."""
+    from torchvision.datasets import CIFAR10
+
+    from support import download
+
+    for name in ("tgz_md5", "train_list", "test_list", "meta"):
+        monkeypatch.setattr(CIFAR10, name, getattr(CIFAR10, name))
+    for name in ("SHA256", "MIRRORS", "PATIENCE"):
+        monkeypatch.setattr(download, name, getattr(download, name))
+    path, sums = archive
+    expect(sums)
+    return path
+
+
+def test_reads_cifar10_from_an_archive_put_there_by_hand(cifar, tmp_path):
+    shutil.copy(cifar, tmp_path)
+    data = load_data(str(tmp_path))
+    assert data.name == "CIFAR-10" and data.classes == [f"class {i}" for i in range(10)]
+    assert data.train_images.shape == (50, 3, 32, 32) and data.test_images.shape == (10, 3, 32, 32)
+    assert data.train_images.is_contiguous(memory_format=torch.channels_last)  # or every step would reorder
+    assert data.train_images.dtype == torch.uint8 and data.test_labels.dtype == torch.int64
+    assert data.train_labels.tolist() == [*range(10)] * 5
+    with tarfile.open(cifar) as archive:  # against the file's own layout: planes of 1,024 red, green, blue
+        batch = pickle.load(archive.extractfile("cifar-10-batches-py/data_batch_2"))
+    assert data.train_images[10:20].numpy().reshape(10, 3072).tolist() == batch["data"].tolist()
+
+
+def test_reads_extracted_cifar10_from_a_folder_it_cannot_write(cifar, tmp_path):
+    with tarfile.open(cifar) as archive:
+        archive.extractall(tmp_path)
+    tmp_path.chmod(0o500)
+    assert len(load_data(str(tmp_path)).train_labels) == 50
+    assert [path.name for path in tmp_path.iterdir()] == ["cifar-10-batches-py"]
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("damage", ["changed", "missing"])
+def test_damaged_cifar10_is_extracted_again(file, damage, cifar, tmp_path):
+    shutil.copy(cifar, tmp_path)
+    load_data(str(tmp_path))
+    path = tmp_path / "cifar-10-batches-py" / file
+    whole = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(whole[:-30] + bytes([whole[-30] ^ 1]) + whole[-29:])
+    assert len(load_data(str(tmp_path)).train_labels) == 50
+    assert path.read_bytes() == whole
+
+
+class Bomb:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_hostile_pickle_is_never_opened(file, cifar, tmp_path):
+    with tarfile.open(cifar) as archive:
+        archive.extractall(tmp_path)
+    proof = tmp_path / "opened"
+    content = pickle.dumps(Bomb(proof))
+    (tmp_path / "cifar-10-batches-py" / file).write_bytes(content)
+    with pytest.raises(UserError, match="no source delivered"):
+        load_data(str(tmp_path))
+    assert not proof.exists()
+    pickle.loads(content)  # it would have been
+    assert proof.exists()
+
+
+def test_a_hostile_archive_is_not_even_unpacked(cifar, tmp_path):
+    with tarfile.open(tmp_path / cifar.name, "w:gz") as archive:
+        (tmp_path / "payload").write_text("payload")
+        archive.add(tmp_path / "payload", "cifar-10-batches-py/data_batch_1")
+    with pytest.raises(UserError, match="no source delivered"):
+        load_data(str(tmp_path))
+    assert not (tmp_path / "cifar-10-batches-py").exists()
+
+
+def test_a_truncated_archive_is_refused_and_kept(cifar, tmp_path):
+    half = cifar.read_bytes()[:1000]
+    (tmp_path / cifar.name).write_bytes(half)
+    with pytest.raises(UserError, match=r"Put cifar-10-python.tar.gz into"):
+        load_data(str(tmp_path))
+    assert (tmp_path / cifar.name).read_bytes() == half
+
+
+# ---- the trunk -----------------------------------------------------------------------------------------
+
+PARAMETERS = {
+    "CNN": 545_098,
+    "CNN-32-64-128": 356_810,
+    "CNN-64-128-hidden256-dropout0": 2_175_626,
+    "Self-Attention": 382_652,
+    "Multi-Head Attention": 439_500,
+    "SE-Attention": 359_370,
+    "ECA-Attention": 356_816,
+    "CBAM-Attention": 359_566,
+    "STN-Attention": 2_197_290,
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_parameters(name):
+    assert sum(parameter.numel() for parameter in build(name).parameters()) == PARAMETERS[name]
+
+
+def relu_before_pool(network: nn.Module) -> nn.Module:
+    """A two-stage trunk's layers, with the same weights, in the usual order and without dropout."""
+    conv1, conv2, fc1, fc2 = (layer for layer in network.modules() if hasattr(layer, "weight"))
+    stages = [conv1, nn.ReLU(), nn.MaxPool2d(2), conv2, nn.ReLU(), nn.MaxPool2d(2)]
+    return nn.Sequential(*stages, nn.Flatten(), fc1, nn.ReLU(), fc2)
+
+
+def test_trunk_is_relu_then_pool():
+    torch.manual_seed(0)
+    network, x = CNN((8, 16), hidden=12, num_classes=7).eval(), torch.randn(3, 3, 32, 32)
+    plain = relu_before_pool(network)
+    torch.testing.assert_close(network(x), plain(x))
+
+
+def test_trunk_places_blocks():
+    kinds = [type(layer).__name__ for layer in load("SE-Attention").build(10).features]
+    stage = ["Conv2d", "MaxPool2d", "ReLU"]
+    assert kinds == [*stage, *stage, "SEAttention", *stage, "SEAttention"]
+    assert [type(layer).__name__ for layer in load("STN-Attention").build(10).features] == [
+        "STN",
+        *stage,
+        *stage,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"widths": ()}, "one to five"),
+        ({"widths": (8,) * 6}, "one to five"),
+        ({"widths": (8, 0)}, r"widths \(8 0\)"),
+        ({"hidden": 0}, r"hidden \(0\)"),
+        ({"dropout": 1.0}, r"dropout \(1.0\)"),
+        ({"dropout": -0.1}, r"dropout \(-0.1\)"),
+        ({"dropout": float("nan")}, r"dropout \(nan\)"),
+    ],
+)
+def test_trunk_refuses_what_it_cannot_be(wrong, says):
+    with pytest.raises(ValueError, match=says):
+        CNN(**wrong)
+
+
+# ---- train and test ------------------------------------------------------------------------------------
+
+
+def test_a_seed_orders_the_images_alike_in_every_script():
+    orders = []
+    for script in ("CNN", "STN-Attention"):
+        seed(3, epoch=0)
+        load(script).build(10)  # draws more or fewer weights
+        seed(3, epoch=1)
+        orders.append(torch.randperm(1000))
+    assert orders[0].equal(orders[1])
+    seed(3, epoch=2)
+    assert not orders[0].equal(torch.randperm(1000))
+
+
+def test_training_is_plain_adam_on_the_same_batches():
+    """The fast loop against a plain one: contiguous maps, ReLU before pool, unfused Adam."""
+    data = draw_shapes(640, 10)
+    network = CNN((8, 16), hidden=16, dropout=0.0)
+    plain = relu_before_pool(network)
+    start = {key: value.clone() for key, value in network.state_dict().items()}
+    optimizer = torch.optim.Adam(plain.parameters(), lr=0.001, foreach=False)
+    seed(0, epoch=1)
+    expected = []
+    for batch in torch.randperm(640).split(64):
+        x = torch.stack([data.train_images[i].contiguous().float() / 127.5 - 1 for i in batch])
+        loss = F.cross_entropy(plain(x), data.train_labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        expected.append(loss.item())
+    trained = [parameter.detach().clone() for parameter in plain.parameters()]
+
+    network.load_state_dict(start)
+    network.to(memory_format=torch.channels_last)
+    images = data.train_images.contiguous(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.001, fused=True)
+    seed(0, epoch=1)
+    mean, _ = train_epoch(network, optimizer, images, data.train_labels, 64)
+    assert mean == pytest.approx(sum(expected) / len(expected), rel=1e-5)
+    for fast, slow in zip(network.parameters(), trained, strict=True):
+        torch.testing.assert_close(fast, slow, rtol=0, atol=1e-4)  # after ten steps of 0.001
+
+
+def test_means_are_exact(tree, tmp_path):
+    """The recorded test figures, recomputed from the checkpoint one image at a time."""
+    assert run("CNN", "--data", tree, "--epochs", 1, "--batch-size", 7, cwd=tmp_path).status == 0
+    data = load_data(str(tree))
+    network = load("CNN").build(len(data.classes)).eval()
+    network.load_state_dict(torch.load(tmp_path / "plots" / "CNN.pt", weights_only=True)["model"])
+    with torch.no_grad():
+        logits = torch.cat([network(normalize(image[None])) for image in data.test_images]).double()
+    loss = -logits.log_softmax(1)[torch.arange(len(logits)), data.test_labels].mean().item()
+    accuracy = 100 * (logits.argmax(1) == data.test_labels).double().mean().item()
+    last = rows(tmp_path / "plots" / "CNN.csv")[-1].split(",")
+    assert float(last[3]) == pytest.approx(loss, abs=1e-5)
+    assert float(last[4]) == pytest.approx(accuracy, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_pass_waits_for_nothing_and_stays_on_its_device(name, monkeypatch):
+    """On torch's meta device, whose tensors have no values to wait for and do not mix with other devices'."""
+    monkeypatch.setattr(common, "means", lambda losses, correct, images: (len(losses), images))  # the one wait
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which the meta device lacks
+    with torch.device("meta"):
+        network = build(name)
+        images, labels = torch.empty(128, 3, 32, 32, dtype=torch.uint8), torch.empty(128, dtype=torch.int64)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.001, foreach=False)
+    assert train_epoch(network, optimizer, images, labels, 64) == (2, 128)  # two batches
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    assert evaluate(network, images, labels) == (1, 128)

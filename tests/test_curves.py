@@ -1,0 +1,75 @@
+"""A run's plot: whose control is drawn beside it, and what its file says."""
+
+import pytest
+from helpers import make_tree
+from matplotlib.axes import Axes
+from PIL import Image
+
+from common import load_data
+from support import curves
+from support.dataset import fingerprint
+from support.history import Epoch, write_csv
+
+
+@pytest.fixture(scope="module")
+def data(tree):
+    return load_data(str(tree))
+
+
+def history(*accuracies: float) -> list[Epoch]:
+    return [Epoch(i, 1.0, 50.0, 1.0, accuracy, 1.0) for i, accuracy in enumerate(accuracies, 1)]
+
+
+@pytest.fixture
+def lines(monkeypatch):
+    """What the plots drawn in a test have lines for: {label: values} of the last axes that has the label."""
+    drawn = {}
+    plot = Axes.plot
+
+    def noted(axes, *arguments, **options):
+        if "label" in options:
+            drawn[options["label"]] = list(arguments[1])
+        return plot(axes, *arguments, **options)
+
+    monkeypatch.setattr(Axes, "plot", noted)
+    return drawn
+
+
+CONTROL = "test, CNN (control)"
+
+
+def test_the_control_is_drawn_as_far_as_the_run_is(data, lines, tmp_path):
+    write_csv(tmp_path / "CNN.csv", history(10, 20, 30, 40))
+    curves.plot_run(tmp_path / "CNN.png", history(10, 20, 30, 40), 4, data, 7)
+    curves.plot_run(tmp_path / "Mine.png", history(15, 25), 4, data, 7, "CNN")
+    assert lines[CONTROL] == [10, 20] and lines["test"] == [15, 25]
+    with Image.open(tmp_path / "Mine.png") as plot:
+        assert plot.size == (1400, 704)
+        assert (plot.info["Source"], plot.info["Control"]) == (fingerprint(data), "CNN")
+
+
+@pytest.mark.parametrize("wrong", ["other data", "no plot", "no csv"])
+def test_a_control_that_is_none_is_not_drawn(wrong, data, lines, tmp_path):
+    write_csv(tmp_path / "CNN.csv", history(10, 20))
+    others = load_data(str(make_tree(tmp_path / data.name, classes=("dog", "eel"), train=1, test=1)))
+    curves.plot_run(tmp_path / "CNN.png", history(10, 20), 4, others if wrong == "other data" else data, 7)
+    if wrong != "other data":
+        (tmp_path / ("CNN.png" if wrong == "no plot" else "CNN.csv")).unlink()
+    curves.plot_run(tmp_path / "Mine.png", history(15, 25), 4, data, 7, "CNN")
+    assert not lines.get(CONTROL)
+
+
+def test_the_gain_is_of_the_last_epoch_that_both_have():
+    assert curves.gain(history(10, 20, 90), history(1, 5)) == 15
+    assert curves.gain(history(10), history(12, 99)) == -2
+
+
+@pytest.mark.parametrize("values", [(1e6, 0.0), (50.0, 50.0), (0.0, 100.0)])
+def test_any_run_can_be_plotted(values, data, tmp_path):
+    """With a huge loss, without a gap between training and test, over a single epoch."""
+    epoch = Epoch(1, values[0], values[1], values[0], values[1], 0.0)
+    for count in (1, 2, 300):
+        curves.plot_run(tmp_path / "Mine.png", [epoch._replace(epoch=i + 1) for i in range(count)], count, data, 7)
+        with Image.open(tmp_path / "Mine.png") as plot:
+            plot.load()
+            assert plot.size == (1400, 704)
