@@ -21,8 +21,9 @@ class STN(nn.Module):
 
     Coordinates run from -1 to 1 across the map, edge to edge. theta starts as the identity transform, so the
     block starts as the identity. On CIFAR-10 it also stays there: the localisation network's 32 ReLU units die
-    one after another (32 alive at first, 7 after 600 steps, none after 2,346), and the frame remains the whole
-    image. Where the object varies in place and size, as in the drawn shapes, the frame finds the object.
+    one after another (alive on any of 2,000 test images of a JPEG copy, seed 0: 32 at first, 12 after 600 steps,
+    none after 2,346), and the frame remains the whole image. Where the object varies in place and size, as in the
+    drawn shapes, the frame can find the object.
 
     Args:
         channels: C.

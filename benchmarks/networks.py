@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from torch import nn
@@ -33,14 +34,19 @@ NETWORKS: dict[str, Network] = {
 }
 
 
+def load(script: str) -> ModuleType:
+    """A script as a module: `load("SE-Attention").SEAttention`."""
+    # by file, since names with spaces and hyphens cannot be imported
+    spec = importlib.util.spec_from_file_location(script.replace("-", "_").replace(" ", "_"), ROOT / f"{script}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def build(name: str, num_classes: int = 10) -> nn.Module:
     """The network of a run's name, with fresh weights."""
     network = NETWORKS[name]
-    # by file, since names with spaces and hyphens cannot be imported
-    spec = importlib.util.spec_from_file_location(Path(network.script).stem, ROOT / network.script)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.build(num_classes=num_classes, **network.own)
+    return load(Path(network.script).stem).build(num_classes=num_classes, **network.own)
 
 
 def arguments(name: str) -> list[str]:

@@ -130,28 +130,28 @@ def read_published() -> dict[tuple[str, int], dict[str, str]]:
         return {(line["script"], int(line["epoch"])): line for line in lines}
 
 
-def beside_the_published(field: str, digits: int, plots: Path = ROOT / "plots") -> str:
+def beside_the_published(field: str, digits: int) -> str:
     """Each script's test accuracy or loss with seed 0 at some epochs, published / ours."""
     published = read_published()
-    histories = {name: read_csv(plots / f"{name}.csv") for name in NETWORKS}
+    histories = {name: read_csv(ROOT / "plots" / f"{name}.csv") for name in NETWORKS}
     last = min(len(history) for history in histories.values())
+    epochs = sorted({*(epoch for epoch in EPOCHS if epoch < last), last})
     rows = []
     for name, history in histories.items():
         row = [name]
-        for epoch in sorted({*(epoch for epoch in EPOCHS if epoch < last), last}):
+        for epoch in epochs:
             theirs = published.get((name, epoch))
             text = f"{float(theirs[field]):.{digits}f}" if theirs else "-"
             row.append(f"{text} / {getattr(history[epoch - 1], field):.{digits}f}")
         rows.append(row)
-    epochs = sorted({*(epoch for epoch in EPOCHS if epoch < last), last})
     return markdown(["published / ours", *(f"epoch {epoch}" for epoch in epochs)], rows)
 
 
-def over_fitting(plots: Path = ROOT / "plots") -> str:
+def over_fitting() -> str:
     """Where each network's test loss is lowest with seed 0, and what it and the training accuracy are at the end."""
     rows = []
     for name in NETWORKS:
-        history = read_csv(plots / f"{name}.csv")
+        history = read_csv(ROOT / "plots" / f"{name}.csv")
         lowest, last = min(history, key=lambda epoch: epoch.test_loss), history[-1]
         figures = f"{lowest.test_loss:.2f} {lowest.epoch} {last.test_loss:.2f} {last.train_acc:.1f} {last.test_acc:.2f}"
         rows.append([name, *figures.split()])
@@ -167,41 +167,41 @@ def tables() -> list[str]:
 @plainly
 def draw_gain(path: Path) -> None:
     """A row a block: a dot a seed, the mean, and its 95% interval as a bar, coloured where it leaves out zero."""
-    rows = BLOCKS | dict(list(LOOKING.items())[2:])
+    rows = BLOCKS | {
+        "Self: by looking at all": ("Self-Attention", "Self-Local"),
+        "Self: by choosing where": ("Self-Attention", "Self-Uniform"),
+    }
     figure = Figure(figsize=(WIDTH, 4.3), dpi=DPI)
     figure.subplots_adjust(left=0.235, right=0.985, top=0.83, bottom=0.12, wspace=0.06)
     figure.suptitle("What each block adds to the same network without it", fontsize=12, weight="bold", y=0.985)
-    figure.text(0.5, 0.905, "95% intervals over seeds; in colour where they leave out zero, grey where they do not",
+    figure.text(0.5, 0.905, "95% intervals over seeds; in colour where they leave out zero; some run off the panel",
                 ha="center", color="#555555")  # fmt: skip
     for task, axes in zip(TASKS, figure.subplots(1, 2), strict=True):
-        everything = []
-        for row, (label, (name, other)) in enumerate(rows.items()):
+        dots = []
+        for row, (name, other) in enumerate(rows.values()):
             differences = gains(task, name, other)
             if not differences:
                 continue
-            everything += differences
+            dots += differences
             mean = statistics.mean(differences)
-            colour = COLOURS[label if label in COLOURS else "Self-Attention"] if shown(differences) else GREY
+            colour = COLOURS[name] if shown(differences) else GREY
             if len(differences) > 1:
                 half = half_width(differences)
-                everything += [mean - half, mean + half]
                 axes.plot([mean - half, mean + half], [row, row], color=colour, linewidth=7, alpha=0.5,
                           solid_capstyle="butt")  # fmt: skip
                 axes.plot(mean, row, "|", color=colour, markersize=16, markeredgewidth=2.5)
             axes.plot(differences, [row] * len(differences), "o", color=colour, markersize=4)
-            axes.annotate(f"n={len(differences)}", (1, row), (-2, 7), xycoords=("axes fraction", "data"),
-                          textcoords="offset points", ha="right", color="#555555")  # fmt: skip
+            axes.annotate(f"n={len(differences)}", (1, row), (-2, 0), xycoords=("axes fraction", "data"),
+                          textcoords="offset points", ha="right", va="center", color="#555555")  # fmt: skip
         axes.axvline(0, color="black", linewidth=1)
         axes.axhline(len(BLOCKS) - 0.5, color=GREY, linewidth=0.8)
-        margin = 0.12 * (max(everything) - min(everything))
-        axes.set(ylim=(len(rows) - 0.5, -0.7), xlim=(min(everything) - margin, max(everything) + 1.5 * margin))
+        margin = 0.5 * (max(dots) - min(dots))  # a wider interval runs off the panel, rather than squeeze the others
+        axes.set(ylim=(len(rows) - 0.5, -0.7), xlim=(min(dots) - margin, max(dots) + margin))
         axes.set(xlabel="points of test accuracy above its control", yticks=[])
         axes.set_title(f"{task.title}, epoch {task.epoch}", fontsize=10)
         axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
         axes.spines[["top", "right", "left"]].set_visible(False)
-    labels = [*BLOCKS, "by looking at all", "by choosing where"]
-    figure.axes[0].set_yticks(range(len(rows)), [f"Self: {label}" if " by " in f" {label}" else label
-                                                 for label in labels])  # fmt: skip
+    figure.axes[0].set_yticks(range(len(rows)), rows)
     save(figure, path)
 
 

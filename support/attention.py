@@ -79,6 +79,7 @@ def weight_figures(model: nn.Module, view: View, images: Tensor) -> tuple[Tensor
         positions = (-(weights * weights.clamp(min=1e-12).log()).sum(-1)).exp().mean(-1)  # (N, heads)
         unit = weights / weights.norm(dim=-1, keepdim=True)
         cosine = (unit.sum(2).square().sum(-1) - n) / (n * (n - 1))  # (N, heads), pairs of different positions
+        # forward, since a call would come back to this question
         change = (view.block.forward(x) - x).flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1)  # (N,)
         return torch.cat([positions, change[:, None], 1 - cosine.mean(1, keepdim=True)], dim=1)
 

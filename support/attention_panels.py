@@ -1,6 +1,7 @@
 """The parts that attention pictures are made of: photographs, maps, rows of them, scales."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from matplotlib.axes import Axes
@@ -10,16 +11,17 @@ from matplotlib.figure import SubFigure
 from torch import Tensor
 
 from support.dataset import Data
-from support.figures import DPI
+from support.figures import DPI, shorten
 
 Panel = Callable[[Axes], None]
 
 
-class Section:
-    """A part of the picture: what it found, in a sentence; its height in inches; and how it is drawn."""
+class Section(NamedTuple):
+    """A part of the picture."""
 
-    def __init__(self, finding: str, height: float, draw: Callable[[SubFigure], None]):
-        self.finding, self.height, self.draw = finding, height, draw
+    finding: str  # in a sentence or two, with its numbers
+    height: float  # inches
+    draw: Callable[[SubFigure], None]
 
 
 def first_of_each_class(data: Data, count: int) -> Tensor:
@@ -28,9 +30,9 @@ def first_of_each_class(data: Data, count: int) -> Tensor:
     return torch.stack([(data.test_labels == label).nonzero()[0, 0] for label in labels])
 
 
-def fill(area: SubFigure, panels: list[list[Panel]], titles: list[str], right: float = 0.87) -> None:
+def fill(area: SubFigure, panels: list[list[Panel]], titles: list[str]) -> None:
     """Lays panels out in rows, all over the 32x32 pixels of an image, with titles above the first row."""
-    area.subplots_adjust(left=0.02, right=right, top=1 - 0.22 / area.bbox.height * DPI, bottom=0.02,
+    area.subplots_adjust(left=0.02, right=0.87, top=1 - 0.22 / area.bbox.height * DPI, bottom=0.02,
                          wspace=0.06, hspace=0.06)  # fmt: skip
     for row, places in zip(panels, area.subplots(len(panels), len(panels[0]), squeeze=False), strict=True):
         for panel, axes in zip(row, places, strict=True):
@@ -69,12 +71,12 @@ def plain_ticks(*values: float) -> dict[float, str]:
     return {value: f"{value:.2g}" for value in values}
 
 
-def short(name: str) -> str:
-    return name if len(name) < 15 else f"{name[:13]}…"
+def class_name(data: Data, label: int) -> str:
+    return shorten(data.classes[label], 14)
 
 
 def class_names(data: Data, chosen: Tensor) -> list[str]:
-    return [short(data.classes[label]) for label in data.test_labels[chosen]]
+    return [class_name(data, label) for label in data.test_labels[chosen]]
 
 
 def strip(

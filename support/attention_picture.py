@@ -8,7 +8,7 @@ from torch import nn
 from support.attention import find_views
 from support.attention_panels import Section
 from support.attention_sections import SECTIONS, cam_section
-from support.dataset import Data, fingerprint, printable
+from support.dataset import Data, printable
 from support.figures import DPI, WIDTH, plainly, save
 from support.record import Record
 
@@ -21,7 +21,7 @@ def draw(record: Record) -> None:
         print("No attention picture: the model has neither a block to ask nor a feature map")
         return
     path = record.options.out / f"{record.options.name}-attention.png"
-    save(figure, path, Source=fingerprint(data))
+    save(figure, path, Source=record.source)
 
 
 @plainly

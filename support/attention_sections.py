@@ -11,16 +11,17 @@ from support.attention import View, ask, class_means, frames, grad_cam, weight_f
 from support.attention_panels import (
     Panel,
     Section,
+    class_name,
     class_names,
     colour_bar,
     first_of_each_class,
     heat,
     photograph,
     plain_ticks,
-    short,
     strip,
 )
 from support.dataset import Data
+from support.figures import WIDTH
 
 QUERIES = {"A": (16, 16), "B": (8, 24)}  # (row, column) of the pixels whose attention is drawn
 MARKS = {"A": "#D55E00", "B": "#009E73"}
@@ -83,7 +84,7 @@ def weights_section(model: nn.Module, view: View, data: Data) -> Section:
     )
     ticks = {1 / 16: "≤1/16", 1 / 4: "1/4", 1: "1", 4: "4", 16: "≥16"}
     bar = (norm, colours, "1 = equal attention everywhere", ticks)
-    height = min(0.84 * 8.75 / len(rows[0]), 1.6)
+    height = min(0.84 * WIDTH / len(rows[0]), 1.6)
     return strip(height, finding, rows, [" and ".join(queries), *names] * across, bar)
 
 
@@ -128,7 +129,7 @@ def channels_section(model: nn.Module, view: View, data: Data) -> Section:
         area.subplots_adjust(left=0.13, right=0.87, top=0.97, bottom=0.14)
         axes = area.subplots()
         axes.imshow(shown.numpy(), aspect="auto", cmap="PuOr_r", norm=norm, interpolation="none")
-        axes.set_yticks(range(len(classes)), [short(data.classes[classes[k]]) for k in order])
+        axes.set_yticks(range(len(classes)), [class_name(data, classes[k]) for k in order])
         axes.set(xticks=[], xlabel="channels (their order is arbitrary; those gated alike stand together)")
         colour_bar(area, norm, "PuOr_r", "gate minus channel's mean", plain_ticks(-limit, 0, limit))
 

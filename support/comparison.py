@@ -8,7 +8,8 @@ from matplotlib.ticker import MaxNLocator
 
 from support import shapes
 from support.curves import CONTROL_LINE, draw, gain, read_run, set_epochs, shown_name
-from support.figures import COLOURS, DPI, OWN_COLOUR, WIDTH, plainly, read_metadata, save
+from support.dataset import name_in
+from support.figures import COLOURS, DPI, OWN_COLOUR, WIDTH, plainly, read_metadata, save, shorten
 from support.history import Epoch
 
 COLUMNS = 4
@@ -50,21 +51,20 @@ def plot_comparison(folder: Path, source: str) -> None:
     accuracies, losses = [e.test_acc for e in settled], [e.test_loss for e in settled]
     # a logarithmic axis, since one run may over-fit ten times as far as another
     loss_range = [math.exp(end) for end in middle_range([math.log(max(loss, 1e-6)) for loss in losses], 0.05)]
-    places = figure.subplots(2 * bands, columns, squeeze=False, height_ratios=[1.2, 1] * bands)
     height = figure.get_figheight()
-    figure.subplots_adjust(left=0.075, right=0.99, top=1 - 1.25 / height, bottom=0.5 / height, hspace=0.5, wspace=0.14)
+    grid = figure.add_gridspec(
+        bands, columns, left=0.075, right=0.99, top=1 - 1.25 / height, bottom=0.35 / height, hspace=0.24, wspace=0.14
+    )
     for number, (name, (history, control)) in enumerate(runs.items()):
         band, column = divmod(number, columns)
-        above, below = places[2 * band][column], places[2 * band + 1][column]
+        above, below = grid[band, column].subgridspec(2, 1, height_ratios=(1.2, 1), hspace=0.1).subplots()
         for axes, field in ((above, "test_acc"), (below, "test_loss")):
             draw(axes, control, field, **CONTROL_LINE)
             draw(axes, history, field, color=COLOURS.get(shown_name(name), OWN_COLOUR), linewidth=1.8)
             set_epochs(axes, epochs, ticks=4)
             axes.tick_params(labelleft=column == 0, labelbottom=axes is below)
-            for line in axes.lines if epochs == 1 else ():
-                line.set_marker("o")
         verdict = f"{gain(history, control):+.2f} points" if control else f"{history[-1].test_acc:.2f}%, no control"
-        above.set_title(f"{shorten(shown_name(name))}\n{verdict}", fontsize=10, weight="bold")
+        above.set_title(f"{shorten(shown_name(name), 24)}\n{verdict}", fontsize=10, weight="bold")
         above.set_ylim(middle_range(accuracies, 0.05))
         below.set(ylim=loss_range, yscale="log")
         below.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
@@ -73,10 +73,7 @@ def plot_comparison(folder: Path, source: str) -> None:
         if column == 0:
             above.set_ylabel("accuracy (%)")
             below.set_ylabel("loss")
-    for axes in places.flat[len(runs) :]:
-        if not axes.lines:
-            axes.set_visible(False)
-    data = source.rpartition(" (")[0]
+    data = name_in(source)
     figure.suptitle(
         f"What each block changes on {data}",
         y=1 - 0.12 / height,
@@ -92,7 +89,3 @@ def plot_comparison(folder: Path, source: str) -> None:
     )
     ending = "-shapes" if data == shapes.NAME else ""
     save(figure, folder / f"comparison{ending}.png", Source=source)
-
-
-def shorten(name: str) -> str:
-    return name if len(name) <= 24 else f"{name[:22]}…"

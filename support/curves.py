@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from support.dataset import Data, fingerprint, printable
+from support.dataset import name_in, printable
 from support.figures import DPI, GREY, WIDTH, plainly, read_metadata, save
 from support.history import Epoch, read_csv
 
@@ -28,6 +28,9 @@ def draw(axes: Axes, history: list[Epoch], field: str, **line) -> None:
 
 
 def set_epochs(axes: Axes, epochs: int, ticks: int) -> None:
+    """Gives a panel with its lines the axis of epochs."""
+    for line in axes.lines if epochs == 1 else ():
+        line.set_marker("o")  # a line of one point shows nothing
     margin = max(0.5, 0.02 * epochs)
     axes.set_xlim(1 - margin, epochs + margin)
     axes.xaxis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 5, 10], integer=True))
@@ -43,18 +46,17 @@ def gain(history: list[Epoch], control: list[Epoch]) -> float:
 
 
 @plainly
-def plot_run(path: Path, history: list[Epoch], epochs: int, data: Data, parameters: int, control: str = "") -> None:
+def plot_run(path: Path, history: list[Epoch], epochs: int, source: str, parameters: int, control: str = "") -> None:
     """Loss and accuracy of one run, while training and on the test images, beside its control's where that is there.
 
     Size and axes are the same for every run, so that plots can be flipped through like cards; only a run that
     leaves the axes stretches them. The PNG says in its metadata which data and which control it belongs to.
+    `source` is the data's `fingerprint`.
     """
-    source = fingerprint(data)
     beside = read_run(path.with_name(f"{control}.csv"), source)[: len(history)] if control else []
     last = history[-1]
-    title = (
-        f"{shown_name(path.stem)} on {data.name}: {last.test_acc:.2f}% of test images right after epoch {last.epoch}"
-    )
+    result = f"{last.test_acc:.2f}% of test images right after epoch {last.epoch}"
+    title = f"{shown_name(path.stem)} on {name_in(source)}: {result}"
     if beside:
         difference = gain(history, beside)
         title += f",\n{abs(difference):.2f} points {'above' if difference > 0 else 'below'} its control"
@@ -75,9 +77,6 @@ def plot_run(path: Path, history: list[Epoch], epochs: int, data: Data, paramete
         draw(axes, beside, f"test_{field}", label=f"test, {shown_name(control)} (control)", **CONTROL_LINE)
         draw(axes, history, f"train_{field}", label="training", color=TRAIN, linestyle=(0, (5, 1.5)))
         draw(axes, history, f"test_{field}", label="test", color=TEST, linewidth=2)
-        if epochs == 1:
-            for line in axes.lines:
-                line.set_marker("o")
         set_epochs(axes, epochs, ticks=10)
         axes.set_xlabel("epoch")
     highest = max(max(epoch.train_loss, epoch.test_loss) for epoch in history)

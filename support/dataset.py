@@ -25,6 +25,11 @@ def fingerprint(data: Data) -> str:
     return f"{data.name} ({checksum:08x})"
 
 
+def name_in(source: str) -> str:
+    """The data set's name in what `fingerprint` gives."""
+    return source.rpartition(" (")[0]
+
+
 def printable(name: str) -> str:
     """A file's name as text; bytes that are not UTF-8, as in old archives, become question marks."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

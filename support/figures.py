@@ -52,6 +52,10 @@ def save(figure: Figure, path: Path, **metadata: str) -> None:
         FigureCanvasAgg(figure).print_png(temporary, metadata=metadata)
 
 
+def shorten(name: str, letters: int) -> str:
+    return name if len(name) <= letters else f"{name[: letters - 1]}…"
+
+
 def read_metadata(path: Path) -> dict[str, str]:
     """What `save` was told; nothing where the file is missing or of another kind."""
     try:

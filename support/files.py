@@ -22,13 +22,13 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def set_aside(folder: Path, names: list[str]) -> Path:
-    """Moves files of these names, as far as they are there, to a new folder in `folder/earlier`, in order."""
+def set_aside(folder: Path, name: str, endings: list[str]) -> Path:
+    """Moves a run's files, as far as they are there, in this order to a new folder, `earlier/<name>-<k>`."""
     k = 1
-    while (place := folder / "earlier" / f"{Path(names[-1]).stem}-{k}").exists():
+    while (place := folder / "earlier" / f"{name}-{k}").exists():
         k += 1
     place.mkdir(parents=True)
-    for name in names:
-        if (folder / name).exists():
-            os.replace(folder / name, place / name)
+    for ending in endings:
+        if (file := folder / f"{name}{ending}").exists():
+            os.replace(file, place / file.name)
     return place

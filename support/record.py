@@ -72,7 +72,8 @@ class Record:
         self.control = control + suffix(options.data) if control else ""
         self.checkpoint = options.out / f"{options.name}.pt"
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
-        self.settings = {"script": options.script.stem, **options.own, "data": fingerprint(data)}
+        self.source = fingerprint(data)
+        self.settings = {"script": options.script.stem, **options.own, "data": self.source}
         if not options.look:  # a look needs the same network and data, however the network was trained
             self.settings |= {key: getattr(options, key) for key in ("batch_size", "lr", "seed", "precision")}
         self.history: list[Epoch] = []
@@ -157,7 +158,7 @@ class Record:
     def set_earlier_run_aside(self) -> None:
         name, out = self.options.name, self.options.out
         # the checkpoint last: while it is there, the next start sets aside what is left
-        place = set_aside(out, [f"{name}{end}" for end in (".csv", ".png", "-attention.png", ".pt")])
+        place = set_aside(out, name, [".csv", ".png", "-attention.png", ".pt"])
         way_back = quote(["--out", str(place), "--resume"])
         print(f"The earlier run of that name is kept in {place}; to go on with it, start it with {way_back}")
         self.replaces_earlier = False
@@ -166,5 +167,5 @@ class Record:
         """Draws the run's plot and the comparison of the folder's runs."""
         self.drawn, self.next_drawing = len(self.history), time.monotonic() + SECONDS_BETWEEN_DRAWINGS
         path = self.checkpoint.with_suffix(".png")
-        curves.plot_run(path, self.history, self.options.epochs, self.data, self.parameters, self.control)
-        comparison.plot_comparison(path.parent, fingerprint(self.data))
+        curves.plot_run(path, self.history, self.options.epochs, self.source, self.parameters, self.control)
+        comparison.plot_comparison(path.parent, self.source)

@@ -1,7 +1,6 @@
 """Runs the scripts as processes, and makes the small data sets that they run on."""
 
 import hashlib
-import importlib.util
 import io
 import multiprocessing
 import os
@@ -12,7 +11,6 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +18,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))  # where the networks are listed
-from networks import NETWORKS, build  # noqa: E402, F401
+from networks import NETWORKS, build, load  # noqa: E402, F401
 
 ATTENTION = [name for name, network in NETWORKS.items() if network.control]
 SCRIPTS = ["CNN", *ATTENTION]
@@ -29,14 +27,6 @@ SCRIPTS = ["CNN", *ATTENTION]
 CONTEXT = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
 if os.name != "nt":
     CONTEXT.set_forkserver_preload(["common", "support.record", "support.attention_picture", "torchvision.datasets"])
-
-
-def load(script: str) -> ModuleType:
-    """A script as a module: `load("SE-Attention").SEAttention`."""
-    spec = importlib.util.spec_from_file_location(script.replace("-", "_").replace(" ", "_"), ROOT / f"{script}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class Result(NamedTuple):

@@ -40,8 +40,8 @@ CONTROL = "test, CNN (control)"
 
 def test_the_control_is_drawn_as_far_as_the_run_is(data, lines, tmp_path):
     write_csv(tmp_path / "CNN.csv", history(10, 20, 30, 40))
-    curves.plot_run(tmp_path / "CNN.png", history(10, 20, 30, 40), 4, data, 7)
-    curves.plot_run(tmp_path / "Mine.png", history(15, 25), 4, data, 7, "CNN")
+    curves.plot_run(tmp_path / "CNN.png", history(10, 20, 30, 40), 4, fingerprint(data), 7)
+    curves.plot_run(tmp_path / "Mine.png", history(15, 25), 4, fingerprint(data), 7, "CNN")
     assert lines[CONTROL] == [10, 20] and lines["test"] == [15, 25]
     with Image.open(tmp_path / "Mine.png") as plot:
         assert plot.size == (1400, 704)
@@ -52,10 +52,10 @@ def test_the_control_is_drawn_as_far_as_the_run_is(data, lines, tmp_path):
 def test_a_control_that_is_none_is_not_drawn(wrong, data, lines, tmp_path):
     write_csv(tmp_path / "CNN.csv", history(10, 20))
     others = load_data(str(make_tree(tmp_path / data.name, classes=("dog", "eel"), train=1, test=1)))
-    curves.plot_run(tmp_path / "CNN.png", history(10, 20), 4, others if wrong == "other data" else data, 7)
+    curves.plot_run(tmp_path / "CNN.png", history(10, 20), 4, fingerprint(others if wrong == "other data" else data), 7)
     if wrong != "other data":
         (tmp_path / ("CNN.png" if wrong == "no plot" else "CNN.csv")).unlink()
-    curves.plot_run(tmp_path / "Mine.png", history(15, 25), 4, data, 7, "CNN")
+    curves.plot_run(tmp_path / "Mine.png", history(15, 25), 4, fingerprint(data), 7, "CNN")
     assert not lines.get(CONTROL)
 
 
@@ -69,7 +69,9 @@ def test_any_run_can_be_plotted(values, data, tmp_path):
     """With a huge loss, without a gap between training and test, over a single epoch."""
     epoch = Epoch(1, values[0], values[1], values[0], values[1], 0.0)
     for count in (1, 2, 300):
-        curves.plot_run(tmp_path / "Mine.png", [epoch._replace(epoch=i + 1) for i in range(count)], count, data, 7)
+        curves.plot_run(
+            tmp_path / "Mine.png", [epoch._replace(epoch=i + 1) for i in range(count)], count, fingerprint(data), 7
+        )
         with Image.open(tmp_path / "Mine.png") as plot:
             plot.load()
             assert plot.size == (1400, 704)

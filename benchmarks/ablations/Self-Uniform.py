@@ -5,23 +5,21 @@
 Self-Attention minus this is what choosing where to look adds.
 """
 
-import importlib.util
 import sys
 from pathlib import Path
 
 import torch
 from torch import nn
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
-from common import CNN, run  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from networks import load
 
-spec = importlib.util.spec_from_file_location("self_attention", ROOT / "Self-Attention.py")
-self_attention = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(self_attention)
+from common import CNN, run
+
+SelfAttention = load("Self-Attention").SelfAttention
 
 
-class SelfUniform(self_attention.SelfAttention):
+class SelfUniform(SelfAttention):
     """Self-attention with A = 1 / HW, so y = x + gamma * mean of V; query and key stay, unused.
 
     Why: Cao et al. (GCNet, 2019, arXiv 1904.11492) found learned maps almost the same for every query.
