@@ -1,4 +1,4 @@
-"""The networks that the runs compare, listed once: the seven scripts' and the two controls'."""
+"""The networks that the runs compare, listed once: the seven scripts', the two controls' and two ablations'."""
 
 import importlib.util
 import sys
@@ -32,6 +32,10 @@ NETWORKS: dict[str, Network] = {
     "CBAM-Attention": Network("CBAM-Attention.py", {}, "CNN-32-64-128"),
     "STN-Attention": Network("STN-Attention.py", {}, "CNN-64-128-hidden256-dropout0"),
 }
+ABLATIONS = {  # self-attention with other weights
+    "Self-Local": Network("benchmarks/ablations/Self-Local.py", {}, "CNN-32-64-128"),
+    "Self-Uniform": Network("benchmarks/ablations/Self-Uniform.py", {}, "CNN-32-64-128"),
+}
 
 
 def load(script: str) -> ModuleType:
@@ -50,10 +54,9 @@ def build(name: str, num_classes: int = 10) -> nn.Module:
 
 
 def arguments(name: str) -> list[str]:
-    """What to type after `python` for that run: the script and its own flags."""
-    script, own, _ = NETWORKS[name]
-    typed = [script]
-    for flag, value in own.items():
-        values = value if isinstance(value, list) else [value]
-        typed += [f"--{flag}", *(f"{number:g}" for number in values)]
+    """What to type after `python` for the run of that name: the script and its own flags."""
+    network = {**NETWORKS, **ABLATIONS}[name]
+    typed = [str(ROOT / network.script)]
+    for flag, value in network.own.items():
+        typed += [f"--{flag}", *(f"{number:g}" for number in (value if isinstance(value, list) else [value]))]
     return typed

@@ -27,6 +27,11 @@ def number(kind: type, low: float, high: float, meaning: str) -> Callable[[str],
     return convert
 
 
+natural = number(int, 1, 10**9, "a whole number from 1")
+whole = number(int, 0, 2**63, "a whole number from 0")
+positive = number(float, sys.float_info.min, sys.float_info.max, "a number above 0")
+
+
 def find_device(name: str) -> torch.device:
     """An argparse type: the device of that name, if it is there and can compute."""
     if name == "auto":
@@ -50,23 +55,26 @@ def writable_folder(name: str) -> Path:
     return folder
 
 
-def make_parser(script: Path, own: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+class Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong."""
+
+    def error(self, message: str) -> None:
+        self.exit(2, f"{self.prog}: {message} (--help shows every flag)\n")
+
+
+def make_parser(script: Path, own: argparse.ArgumentParser) -> Parser:
+    parser = Parser(
         prog=script.name,
         description=f"Trains {script.stem}. Leaves plots, a CSV and a checkpoint in the folder --out.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         parents=[own],
         allow_abbrev=False,
     )
-    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message} (--help shows every flag)\n")
     add = parser.add_argument
-    natural = number(int, 1, 10**9, "a whole number from 1")
-    positive = number(float, sys.float_info.min, sys.float_info.max, "a number above 0")
-    from_0 = number(int, 0, 2**63, "a whole number from 0")
     add("--epochs", type=natural, default=100, help="passes over the training images")
     add("--batch-size", type=natural, default=64, help="images in a training step")
     add("--lr", type=positive, default=0.001, help="Adam's learning rate")
-    add("--seed", type=from_0, default=0, help="same seed, same machine, same result")
+    add("--seed", type=whole, default=0, help="same seed, same machine, same result")
     add("--device", type=find_device, default="auto", help="auto: CUDA, else MPS, else CPU; or a torch device")
     add("--precision", choices=["fp32", "bf16"], default="fp32", help="bf16: autocast")
     add(

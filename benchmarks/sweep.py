@@ -1,0 +1,111 @@
+"""Trains networks by seeds, several at a time; stopped at any moment, the same command goes on.
+
+    python benchmarks/sweep.py                                                  all nine networks, seed 0
+    python benchmarks/sweep.py --networks CNN-32-64-128 SE-Attention --seeds 0 1 2 --epochs 30
+
+Starts each script as a user would, with `--resume`, in a folder for each seed, `<out>/seed<k>`, where its output
+goes to `<run>.log`. Runs that have all their epochs are skipped, so give each data set and precision an `--out`.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from networks import ABLATIONS, NETWORKS, arguments
+from tqdm import tqdm
+
+from support.command_line import Parser, find_device, natural, suffix, whole, writable_folder
+from support.history import read_csv
+from support.terminal import shows_bars
+
+
+class Run(NamedTuple):
+    name: str
+    seed: int
+    csv: Path
+
+    def epochs_done(self, epochs: int) -> int:
+        return min(len(read_csv(self.csv)), epochs)
+
+
+def parse() -> argparse.Namespace:
+    parser = Parser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add = parser.add_argument
+    known = {**NETWORKS, **ABLATIONS}
+    add("--networks", nargs="+", choices=known, default=list(NETWORKS), metavar="NAME", help=", ".join(known))
+    add("--seeds", nargs="+", type=whole, default=[0], metavar="SEED", help="a run of each network for each")
+    add("--jobs", type=natural, help="runs at a time (default: one a core on a CPU, one on a GPU)")
+    add("--epochs", type=natural, default=100, help="of each run")
+    add("--data", default="data", help="as the scripts take it")
+    add("--precision", choices=["fp32", "bf16"], default="fp32", help="as the scripts take it")
+    add("--out", type=writable_folder, default="runs", help="the folder for the seeds' folders")
+    options = parser.parse_args()
+    if options.jobs is None:
+        options.jobs = os.cpu_count() if find_device("auto").type == "cpu" else 1
+    return options
+
+
+def start(run: Run, options: argparse.Namespace) -> subprocess.Popen:
+    flags = {"seed": run.seed, "epochs": options.epochs, "data": options.data, "precision": options.precision}
+    typed = [word for flag, value in flags.items() for word in (f"--{flag}", str(value))]
+    command = [sys.executable, *arguments(run.name), *typed, "--out", run.csv.parent, "--resume"]
+    threads = max(1, os.cpu_count() // options.jobs)
+    with run.csv.with_suffix(".log").open("a", encoding="utf-8") as log:
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONIOENCODING": "utf-8"}
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+
+
+def train(runs: list[Run], options: argparse.Namespace) -> list[Run]:
+    """Trains the runs that are not complete, `--jobs` at a time, and returns those that failed."""
+
+    def done() -> int:
+        return sum(run.epochs_done(options.epochs) for run in runs)
+
+    waiting = [run for run in runs if run.epochs_done(options.epochs) < options.epochs]
+    running, failed = {}, []
+    total = len(runs) * options.epochs
+    # smoothing 0: the time left goes by the mean of all epochs, since networks differ in speed
+    with tqdm(total=total, initial=done(), unit="epoch", smoothing=0, disable=not shows_bars()) as bar:
+        try:
+            while waiting or running:
+                while waiting and len(running) < options.jobs:
+                    run = waiting.pop(0)
+                    running[start(run, options)] = run
+                time.sleep(0.5)
+                for process in [process for process in running if process.poll() is not None]:
+                    run = running.pop(process)
+                    failed += [run] if process.returncode else []
+                    tqdm.write(f"{run.name}, seed {run.seed}: {'failed' if process.returncode else 'done'}")
+                bar.update(done() - bar.n)
+        finally:
+            for process in running:
+                process.terminate()  # at any moment: what a run has written can be gone on with
+            for process in running:
+                process.wait()
+    return failed
+
+
+def main() -> None:
+    options = parse()
+    runs = []
+    for seed in options.seeds:
+        folder = writable_folder(options.out / f"seed{seed}")
+        runs += [Run(name, seed, folder / f"{name}{suffix(options.data)}.csv") for name in options.networks]
+    try:
+        failed = train(runs, options)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    for run in failed:
+        log = run.csv.with_suffix(".log")
+        last_line = log.read_text(encoding="utf-8").strip().rpartition("\n")[2]
+        print(f"{run.name}, seed {run.seed} failed: {last_line} (all of it in {log})", file=sys.stderr)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""The sweep: it trains what is missing, goes on past a failure, and stops its runs when it is stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from helpers import ROOT, rows
+
+posix = pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+
+
+def sweep(*arguments: object) -> subprocess.Popen:
+    command = [sys.executable, ROOT / "benchmarks" / "sweep.py", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_it_trains_what_is_missing_and_goes_on_past_a_failure(tree, tmp_path):
+    out = tmp_path / "seed3"
+    out.mkdir()
+    (out / "CNN.pt").write_text("no checkpoint")
+    flags = ["--networks", "CNN", "CNN-32-64-128", "--seeds", 3, "--epochs", 1, "--data", tree, "--out", tmp_path]
+    first = sweep(*flags)
+    said, errors = first.communicate(timeout=100)
+    assert first.returncode == 1 and errors.count("\n") == 1
+    assert errors.startswith("CNN, seed 3 failed: CNN.py: ") and str(out / "CNN.log") in errors
+    assert not (out / "CNN.csv").exists() and len(rows(out / "CNN-32-64-128.csv")) == 2
+    (out / "CNN.pt").unlink()
+    second = sweep(*flags)
+    said, errors = second.communicate(timeout=100)
+    assert (second.returncode, said, errors) == (0, "CNN, seed 3: done\n", "")
+    assert len(rows(out / "CNN.csv")) == 2
+
+
+@posix
+def test_stopped_it_leaves_no_run_behind(tree, tmp_path):
+    process = sweep("--networks", "CNN", "--epochs", 5000, "--data", tree, "--out", tmp_path)
+    csv = tmp_path / "seed0" / "CNN.csv"
+    while not csv.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (130, "stopped; the same command goes on\n")
+    before = rows(csv)
+    time.sleep(1)  # dozens of epochs
+    assert 2 <= len(before) < 5000 and rows(csv) == before
