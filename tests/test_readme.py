@@ -9,10 +9,11 @@ import torch
 from helpers import ROOT, load, run
 from test_results import own_runs, results
 from torch import nn
+from torchvision.models import resnet18, resnet50
 
 DOCUMENTS = {
     name: (ROOT / name).read_text(encoding="utf-8")
-    for name in ("README.md", "plots/README.md", "benchmarks/README.md", "docs/attention.md")
+    for name in ("README.md", "docs/README.zh-CN.md", "plots/README.md", "benchmarks/README.md", "docs/attention.md")
 }
 README = DOCUMENTS["README.md"]
 
@@ -22,32 +23,65 @@ def example(containing: str, document: str = README) -> str:
     return code
 
 
-def test_a_block_in_a_resnet():
-    names = {"SEAttention": load("SE-Attention").SEAttention}
-    exec(example("resnet18"), names)
+BLOCKS = {
+    "SEAttention": load("SE-Attention").SEAttention,
+    "ECAAttention": load("ECA-Attention").ECAAttention,
+    "CBAM": load("CBAM-Attention").CBAM,
+    "SelfAttention": load("Self-Attention").SelfAttention,
+    "MultiHeadAttention": load("Multi-Head Attention").MultiHeadAttention,
+    "STN": load("STN-Attention").STN,
+}
+SMALL = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def last_norms(network: nn.Module) -> list[tuple[nn.Module, str]]:
+    """The last batch norm of each residual branch of a torchvision ResNet, as (block, attribute)."""
+    blocks = [block for stage in ("layer1", "layer2", "layer3", "layer4") for block in getattr(network, stage)]
+    return [(block, "bn3" if hasattr(block, "bn3") else "bn2") for block in blocks]
+
+
+@pytest.mark.parametrize("gate", ["SEAttention", "ECAAttention", "CBAM"])
+def test_the_recipe_for_a_resnet(gate):
+    """The first half of the README's recipe, with each block that it is for."""
+    names = dict(BLOCKS)
+    recipe = example("layer3 = ").partition("network = resnet50")[0].replace("SEAttention(", f"{gate}(")
+    exec(recipe, names)
     network = names["network"]
-    assert sum(isinstance(module, names["SEAttention"]) for module in network.modules()) == 8
-    network(torch.randn(2, 3, 64, 64)).sum().backward()
+    for block, norm in last_norms(network):
+        assert [type(module).__name__ for module in getattr(block, norm)] == ["BatchNorm2d", gate]
+    network(SMALL).sum().backward()
 
 
-def test_wrapped_gates_leave_a_pretrained_network_as_it_was():
-    names = {"SEAttention": load("SE-Attention").SEAttention}
-    exec(example("resnet18"), names)
+@pytest.mark.parametrize("after_stage", ["SelfAttention", "MultiHeadAttention"])
+def test_the_recipe_for_whole_stages_and_for_the_image(after_stage):
+    """The second half; the network stays the one that it was."""
+    names = dict(BLOCKS)
+    recipe = example("layer3 = ").replace("SelfAttention(1024)", f"{after_stage}(1024)")
+    start, *inserts = recipe[recipe.index("network = resnet50") :].splitlines()
     torch.manual_seed(0)
-    network, x = names["resnet18"](num_classes=10).eval(), torch.randn(2, 3, 64, 64)
-    before = network(x)
+    exec(f"from torch import nn\nfrom torchvision.models import resnet50\n{start}", names)
+    before = names["network"].eval()(SMALL)
+    exec("\n".join(inserts[:1]), names)
+    assert names["network"](SMALL).equal(before)
+    exec("\n".join(inserts[1:]), names)
+    # STN's sampling of whole pixels rounds
+    torch.testing.assert_close(names["network"].eval()(SMALL), before, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("resnet", [resnet18, resnet50])
+@pytest.mark.parametrize("gate", ["SEAttention", "ECAAttention", "CBAM"])
+def test_wrapped_gates_leave_a_pretrained_network_as_it_was(gate, resnet):
+    names = {}
     exec(example("class Gradually"), names)
-    for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
-        for block in stage:
-            gate = names["SEAttention"](block.bn2.num_features)
-            block.bn2 = nn.Sequential(block.bn2, names["Gradually"](gate))
-    assert network.eval()(x).equal(before)
-
-
-@pytest.mark.parametrize("script", ["Self-Attention", "Multi-Head Attention"])
-def test_blocks_with_gamma_leave_a_pretrained_network_as_it_was(script):
-    block, x = next(m for m in load(script).build(10).modules() if hasattr(m, "gamma")), torch.randn(2, 64, 8, 8)
-    assert block(x).equal(x)
+    torch.manual_seed(0)
+    network = resnet(num_classes=10).eval()
+    before = network(SMALL)
+    for block, norm in last_norms(network):
+        plain = getattr(block, norm)
+        setattr(block, norm, nn.Sequential(plain, names["Gradually"](BLOCKS[gate](plain.num_features))))
+    assert network.eval()(SMALL).equal(before)
+    network(SMALL).sum().backward()
+    assert all(m.alpha.grad is not None for m in network.modules() if isinstance(m, names["Gradually"]))
 
 
 def test_the_worked_example():
@@ -89,6 +123,33 @@ def test_links_lead_somewhere(document):
     for target in re.findall(r"\]\(([^)#]+)\)", DOCUMENTS[document]):
         if not target.startswith("https://"):
             assert ((ROOT / document).parent / unquote(target)).exists(), target
+
+
+def code_blocks(text: str) -> list[str]:
+    return re.findall(r"^```.*?^```", text, re.DOTALL | re.MULTILINE)
+
+
+def prose(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def test_the_chinese_readme_says_the_same():
+    """Commands and examples to the letter, every figure, every row of a table, every link."""
+    chinese = DOCUMENTS["docs/README.zh-CN.md"]
+    assert code_blocks(chinese) == code_blocks(README)
+    for mark in (r"^#+ ", r"^\| ", r"^- ", r"\d[\d.,]*\b"):
+        ours, theirs = (sorted(re.findall(mark, prose(text), re.MULTILINE)) for text in (README, chinese))
+        assert ours == theirs, mark
+    inline = [set(re.findall(r"`[^`]+`", prose(text))) for text in (README, chinese)]
+    assert inline[0] == inline[1]
+
+    def targets(document: str) -> set:
+        links = set(re.findall(r"\]\(([^)]+)\)", DOCUMENTS[document]))
+        folder = (ROOT / document).parent
+        return {link if "://" in link else (folder / unquote(link)).resolve() for link in links}
+
+    both = {(ROOT / name).resolve() for name in ("README.md", "docs/README.zh-CN.md")}
+    assert targets("README.md") - both == targets("docs/README.zh-CN.md") - both
 
 
 def test_requirements_are_what_is_imported():
