@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import pytest
 import torch
-from helpers import ROOT, load, run
+from helpers import ATTENTION, ROOT, SCRIPTS, load, run
 from test_results import own_runs, results
 from torch import nn
 from torchvision.models import resnet18, resnet50
@@ -90,6 +90,28 @@ def test_the_worked_example():
     assert names["scores"].tolist() == [4, 1, 0] and names["scaled"].tolist() == [2, 0.5, 0]
     assert names["weights"].tolist() == pytest.approx([0.74, 0.16, 0.10], abs=0.005)
     assert names["result"].tolist() == pytest.approx([7.86, 2.14], abs=0.005)
+
+
+def test_the_table_of_the_six_has_what_each_block_costs():
+    costs = [line.split(" | ") for line in results.costs().splitlines()[2:]]
+    for block, parameters, operations in costs:
+        [row] = [line for line in DOCUMENTS["docs/attention.md"].splitlines() if line.startswith(f"{block} | ")]
+        assert row.split(" | ")[4:6] == [parameters.lstrip("+"), operations.strip("+ |")]
+
+
+@pytest.mark.parametrize("script", ATTENTION)
+def test_the_lesson_quotes_the_scripts(script):
+    section = DOCUMENTS["docs/attention.md"].partition(f"### {script}\n")[2].partition("\n### ")[0]
+    [quoting] = re.findall(rf"^In `{script}\.py`: .*", section, re.MULTILINE)
+    source = (ROOT / f"{script}.py").read_text(encoding="utf-8")
+    for quoted in re.findall(r"`([^`]+)`", quoting)[1:]:
+        assert quoted in source, quoted
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_parameters_are_those_of_the_table(script):
+    parameters = sum(parameter.numel() for parameter in load(script).build(num_classes=10).parameters())
+    assert re.search(rf"^\| `{script}.py` \|.*\| {parameters:,} \|$", README, re.MULTILINE)
 
 
 @pytest.mark.skipif(own_runs(), reason="there are other runs than the committed ones")
