@@ -16,7 +16,7 @@ from support.record import Record
 def draw(record: Record) -> None:
     """Draws what a record's model attends to, into `<run>-attention.png`."""
     model, data, name = record.model, record.data, printable(record.options.name).removesuffix("-shapes")
-    figure = draw_figure(model, data, f"{name} on {data.name}, epoch {len(record.history)}")
+    figure = draw_figure(model, data, name, f"{data.name}, epoch {len(record.history)}")
     if figure is None:
         print("No attention picture: the model has neither a block to ask nor a feature map")
         return
@@ -24,26 +24,33 @@ def draw(record: Record) -> None:
     save(figure, path, Source=record.source)
 
 
+def find_sections(model: nn.Module, data: Data) -> list[Section]:
+    """A section for one or two blocks that can be asked; Grad-CAM where there is none."""
+    views = find_views(model, data.test_images)
+    sections = []
+    for kind, (section, at_once) in SECTIONS.items():
+        alike = [view for view in views if view.kind == kind]
+        sections += [section(model, alike[i : i + at_once], data) for i in range(0, len(alike), at_once)]
+    return sections or [cam for cam in [cam_section(model, data)] if cam]
+
+
 @plainly
-def draw_figure(model: nn.Module, data: Data, title: str) -> Figure | None:
-    """The picture of a model; None where there is nothing to draw."""
+def draw_figure(model: nn.Module, data: Data, name: str, what: str) -> Figure | None:
+    """The picture of a model, each section under its finding; None where there is nothing to draw."""
     model.eval()
     found = find_sections(model, data)
     if not found:
         return None
-    figure = Figure(figsize=(WIDTH, 0.4 + sum(0.75 + part.height for part in found)), dpi=DPI)
-    heights = [0.4, *(height for part in found for height in (0.75, part.height))]
-    title_area, *areas = figure.subfigures(len(heights), 1, height_ratios=heights)
-    title_area.text(0.5, 0.4, title, ha="center", va="center", fontsize=11.5, weight="bold")
-    for words, area, part in zip(areas[::2], areas[1::2], found, strict=True):
-        words.text(0.02, 0.5, textwrap.fill(part.finding, 112), va="center", fontsize=9.5, linespacing=1.4)
-        part.draw(area)
+    titles = [textwrap.fill(f"{name}: {section.finding}", 88) for section in found]
+    figures = [textwrap.fill(section.figures, 128) for section in found]
+    heights = []
+    for title, text, section in zip(titles, figures, found, strict=True):
+        heights += [0.55 + 0.2 * title.count("\n") + 0.17 * text.count("\n"), section.height]
+    figure = Figure(figsize=(WIDTH, 0.3 + sum(heights)), dpi=DPI)
+    *areas, foot = figure.subfigures(len(heights) + 1, 1, height_ratios=[*heights, 0.3])
+    for words, area, title, text, section in zip(areas[::2], areas[1::2], titles, figures, found, strict=True):
+        words.text(0.015, 0.93, title, va="top", fontsize=11.5, weight="bold")
+        words.text(0.015, 0.06, text, va="bottom", color="#555555", linespacing=1.3)
+        section.draw(area)
+    foot.text(0.015, 0.2, f"Trained on {what}.", color="#555555")
     return figure
-
-
-def find_sections(model: nn.Module, data: Data) -> list[Section]:
-    """A section for each block that can be asked; Grad-CAM where there is none."""
-    if views := find_views(model, data.test_images):
-        return [SECTIONS[view.kind](model, view, data) for view in views]
-    cam = cam_section(model, data)
-    return [cam] if cam else []

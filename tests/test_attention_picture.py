@@ -31,8 +31,8 @@ def moved(script: str) -> nn.Module:
 
 def panels(model, data) -> list:
     """The panels of a model's picture that lie over an image's 32x32 pixels, section by section."""
-    areas = draw_figure(model, data, "title").subfigs
-    return [[axes for axes in area.axes if axes.images and axes.get_xlim() == (0, 32)] for area in areas[2::2]]
+    areas = draw_figure(model, data, "name", "tree").subfigs
+    return [[axes for axes in area.axes if axes.images and axes.get_xlim() == (0, 32)] for area in areas[1:-1:2]]
 
 
 def before(model: nn.Module, position: int, images: torch.Tensor) -> torch.Tensor:
@@ -61,16 +61,26 @@ def test_blocks_are_found_by_their_methods(script, kinds, data):
 
 def test_the_drawn_attention_is_the_block_s_and_its_query_is_outlined(data):
     model = moved("Self-Attention")
-    first, second = panels(model, data)
-    weights = model.features[6].weights(before(model, 6, data.test_images[[3]]))[0].detach()  # 8x8, the second class
-    photograph, a, b = first[3:6]
-    for axes, (row, column) in ((a, (4, 4)), (b, (2, 6))):
-        expected = (64 * weights[8 * row + column].reshape(8, 8)).clamp(1 / 16, 16)
-        np.testing.assert_allclose(axes.images[0].get_array(), expected, rtol=1e-4)
-        [outline] = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
-        assert outline.get_bbox().bounds == (4 * column, 4 * row, 4, 4)
-    assert len(photograph.patches) == 2
-    assert [axes.patches[0].get_bbox().bounds for axes in second[1:3]] == [(16, 16, 8, 8), (24, 8, 8, 8)]
+    [section] = panels(model, data)
+    image, *maps = section[5:10]  # the second class: 8x8 from A and B, 4x4 from A and B
+    for layer, side, drawn in ((6, 8, maps[:2]), (10, 4, maps[2:])):
+        weights = model.features[layer].weights(before(model, layer, data.test_images[[3]]))[0].detach()
+        for axes, (y, x) in zip(drawn, [(18, 18), (10, 26)], strict=True):
+            cell = 32 // side
+            row, column = y // cell, x // cell
+            expected = (side**2 * weights[side * row + column].reshape(side, side)).clamp(1 / 16, 16)
+            np.testing.assert_allclose(axes.images[0].get_array(), expected, rtol=1e-4)
+            [outline] = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+            assert outline.get_bbox().bounds == (cell * column, cell * row, cell, cell)
+    assert {text.get_text(): text.get_position() for text in image.texts} == {"A": (18, 18), "B": (26, 10)}
+
+
+def test_the_drawn_heads_are_the_block_s(data):
+    model = moved("Multi-Head Attention")
+    [section] = panels(model, data)
+    weights = model.features[6].weights(before(model, 6, data.test_images[[0]]))[0].detach()  # (heads, 64, 64)
+    for axes, expected in zip(section[1:5], 64 * weights[:, 8 * 4 + 4].reshape(4, 8, 8), strict=True):
+        np.testing.assert_allclose(axes.images[0].get_array(), expected.clamp(1 / 16, 16), rtol=1e-4)
 
 
 class Uniform(nn.Module):
@@ -97,17 +107,19 @@ def test_figures_of_known_attention(block, positions, distance, data):
     effective, change, apart = weight_figures(model, view, data.test_images)
     assert effective.tolist() == pytest.approx([positions], rel=1e-3)
     assert (change, apart) == (pytest.approx(0.5), pytest.approx(distance, abs=1e-5))
-    assert draw_figure(model, data, "title")  # a block of the user's own gets its picture
+    figure = draw_figure(model, data, "Mine", "tree")  # a block of the user's own gets its picture
+    [title, _] = figure.subfigs[0].texts
+    assert title.get_text() == f"Mine: looks {'nearly everywhere' if positions > 1 else 'at few positions'} (8x8 map)"
 
 
 def test_the_drawn_gates_are_the_block_s(data):
     model = moved("CBAM-Attention")
-    figure = draw_figure(model, data, "title")
+    figure = draw_figure(model, data, "name", "tree")
     block, x = model.features[6], before(model, 6, data.test_images)
-    positions = panels(model, data)[1][3:]  # below three photographs
+    positions = panels(model, data)[1][3:6]  # below three photographs
     expected = block.spatial.gate(block.channel(x))[::3, 0].detach()
     np.testing.assert_allclose(np.stack([axes.images[0].get_array() for axes in positions]), expected, rtol=1e-4)
-    heat_map = figure.subfigs[2].axes[0]
+    heat_map = figure.subfigs[1].axes[0]
     means = block.channel.gate(x).reshape(3, 3, -1).mean(1).detach()
     difference = (means - means.mean(0)).numpy()
     shown = np.asarray(heat_map.images[0].get_array())
