@@ -72,4 +72,4 @@ def build(num_classes: int) -> nn.Module:
 
 
 if __name__ == "__main__":
-    run(build, control="CNN-32-64-128")
+    run(build, control="CNN-32-64-128")  # the run of: CNN.py --widths 32 64 128

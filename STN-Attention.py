@@ -68,4 +68,5 @@ def build(num_classes: int) -> nn.Module:
 
 
 if __name__ == "__main__":
+    # the run of: CNN.py --widths 64 128 --hidden 256 --dropout 0
     run(build, control="CNN-64-128-hidden256-dropout0")

@@ -29,7 +29,7 @@ def load_data(source: str) -> Data:
 
     Args:
         source: `shapes`; or a folder with an image tree in it, `train/<class>/*` and `test/<class>/*`; or a
-            folder that has CIFAR-10 in it or is to get it.
+            folder that has CIFAR-10 in it, or else gets it.
 
     Raises:
         UserError: the folder is not usable, a picture cannot be read, or CIFAR-10 cannot be had.
@@ -38,15 +38,15 @@ def load_data(source: str) -> Data:
         from support.shapes import draw_shapes
 
         return draw_shapes()
-    from support.image_tree import read_tree, refuse_other_pictures
+    from support.image_tree import read_tree, refuse_foreign_folder
 
     folder = Path(source)
-    if not (source and folder.is_dir()) and source != "data":
+    if not source or (not folder.is_dir() and source != "data"):  # the default folder alone is made if need be
         raise UserError(f"--data {source}: there is no such folder; for drawn images say --data shapes", 2)
     try:
         if (folder / "train").is_dir() or (folder / "test").is_dir():
             return read_tree(folder)
-        refuse_other_pictures(folder)
+        refuse_foreign_folder(folder)
         return read_cifar10(folder)
     except (PermissionError, NotADirectoryError) as error:
         raise UserError(f"--data {source}: cannot use {error.filename} ({error.strerror})", 2) from error
@@ -65,26 +65,28 @@ def read_cifar10(folder: Path) -> Data:
 
     from support.download import download
 
-    def read() -> Data:
-        train, test = CIFAR10(folder, train=True), CIFAR10(folder, train=False)
+    def read_if_intact() -> Data | None:
+        try:
+            train, test = CIFAR10(folder, train=True), CIFAR10(folder, train=False)
+        except RuntimeError:  # not there, or a wrong checksum
+            return None
+        # (N, 32, 32, 3) in memory, seen as (N, 3, 32, 32): channels last
         images = [torch.from_numpy(split.data.copy("C")).permute(0, 3, 1, 2) for split in (train, test)]
         labels = [torch.tensor(split.targets) for split in (train, test)]
         return Data("CIFAR-10", train.classes, images[0], labels[0], images[1], labels[1])
 
-    try:
-        return read()
-    except RuntimeError:  # not there, or not intact
-        folder.mkdir(parents=True, exist_ok=True)
+    if data := read_if_intact():
+        return data
+    folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "cifar-10.lock"):  # of two scripts started at once, one downloads
-        try:
-            return read()
-        except RuntimeError:
-            archive = folder / CIFAR10.filename
+        if data := read_if_intact():
+            return data
+        archive = folder / CIFAR10.filename
         if not check_integrity(archive, CIFAR10.tgz_md5):
             download(archive)
         print(f"Extracting {archive}", flush=True)
         extract_archive(archive, folder)
-        return read()
+    return read_if_intact()
 
 
 # ---- the trunk -----------------------------------------------------------------------------------------
@@ -147,19 +149,22 @@ class CNN(nn.Module):
 # ---- train and test ------------------------------------------------------------------------------------
 
 
-def seed(run_seed: int, epoch: int) -> None:
+def set_seed(seed: int, epoch: int) -> None:
     """Seeds the weights (epoch 0), or an epoch's order of images and dropout.
 
     Every epoch starts from its own seed, so a resumed run needs no stored random state, and all scripts see
     the images of a seed in the same order.
     """
-    torch.manual_seed(zlib.crc32(f"{run_seed} {epoch}".encode()))
+    torch.manual_seed(zlib.crc32(f"{seed} {epoch}".encode()))
 
 
-def means(losses: list[Tensor], correct: list[Tensor], images: int) -> tuple[float, float]:
-    """Mean loss and accuracy in percent from each batch's sums. The only wait for the device in a pass."""
-    loss, count = torch.stack(losses).cpu().double().sum(), torch.stack(correct).cpu().sum()
-    return loss.item() / images, 100 * count.item() / images
+def means(losses: list[Tensor], correct: list[Tensor], count: int) -> tuple[float, float]:
+    """Mean loss, and accuracy in percent, of `count` images from each batch's sums.
+
+    The only wait for the device in a pass.
+    """
+    loss, right = torch.stack(losses).cpu().double().sum(), torch.stack(correct).cpu().sum()
+    return loss.item() / count, 100 * right.item() / count
 
 
 def train_epoch(
@@ -197,7 +202,7 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor, precision: str = 
     """Mean loss, and accuracy in percent, over images (N, 3, 32, 32) uint8."""
     model.eval()
     losses, correct = [], []
-    # on a CPU larger batches are hardly faster, and do not fit into the memory that training has freed
+    # on a CPU larger batches are hardly faster, and would make the heap that `tune_cpu` keeps grow
     batch_size = 64 if images.device.type == "cpu" else 1000
     for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
@@ -218,9 +223,9 @@ def run(
     """Runs a script: reads its command line, trains its model, records every epoch, draws what it attends to.
 
     Args:
-        build: called with `num_classes`, and by name with those of the script's own flags that were typed.
+        build: called with `num_classes`, and with those of the flags of `add_flags` that were typed.
         control: the name of the run that has the same model without the block, drawn beside this one.
-        add_flags: adds the script's own flags to a parser; their defaults are `build`'s.
+        add_flags: adds flags that change the model to a parser; without them `build` takes its own defaults.
     """
     options = command_line.parse(build, add_flags)
     with plain_errors(options):
@@ -232,8 +237,8 @@ def run(
         data = load_data(options.data)
         if options.device.type == "cpu":
             tune_cpu(options.precision)
-        seed(options.seed, epoch=0)
-        model = build(num_classes=len(data.classes), **options.own)
+        set_seed(options.seed, epoch=0)
+        model = build(num_classes=len(data.classes), **options.model_flags)
         model.to(options.device, memory_format=torch.channels_last)
         optimizer = torch.optim.Adam(model.parameters(), lr=options.lr, fused=True)
 
@@ -243,19 +248,15 @@ def run(
                 f"{data.name}: {len(data.train_labels):,} images to train, {len(data.test_labels):,} to test",
                 flush=True,
             )
-            train_images, train_labels, test_images, test_labels = (t.to(options.device) for t in data[2:])
+            train_images, train_labels, test_images, test_labels = (
+                tensor.to(options.device) for tensor in data.tensors
+            )
             for epoch in record.epochs_to_train():
                 start = time.perf_counter()
-                seed(options.seed, epoch)
+                set_seed(options.seed, epoch)
                 progress = f"Epoch [{epoch}/{options.epochs}]"
                 trained = train_epoch(
-                    model,
-                    optimizer,
-                    train_images,
-                    train_labels,
-                    options.batch_size,
-                    options.precision,
-                    progress,
+                    model, optimizer, train_images, train_labels, options.batch_size, options.precision, progress
                 )
                 tested = evaluate(model, test_images, test_labels, options.precision)
                 record.add(Epoch(epoch, *trained, *tested, time.perf_counter() - start))

@@ -1,6 +1,6 @@
 """The networks that the runs compare, listed once: the seven scripts', the two controls' and two ablations'."""
 
-import importlib.util
+import importlib
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -36,26 +36,23 @@ ABLATIONS = {  # self-attention with other weights
     "Self-Local": Network("benchmarks/ablations/Self-Local.py", {}, "CNN-32-64-128"),
     "Self-Uniform": Network("benchmarks/ablations/Self-Uniform.py", {}, "CNN-32-64-128"),
 }
+ALL = NETWORKS | ABLATIONS
 
 
 def load(script: str) -> ModuleType:
     """A script as a module: `load("SE-Attention").SEAttention`."""
-    # by file, since names with spaces and hyphens cannot be imported
-    spec = importlib.util.spec_from_file_location(script.replace("-", "_").replace(" ", "_"), ROOT / f"{script}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module(script)  # `import` would not take the hyphens and spaces of their names
 
 
 def build(name: str, num_classes: int = 10) -> nn.Module:
-    """The network of a run's name, with fresh weights."""
+    """The network of a run's name, one of `NETWORKS`, with fresh weights."""
     network = NETWORKS[name]
     return load(Path(network.script).stem).build(num_classes=num_classes, **network.own)
 
 
 def arguments(name: str) -> list[str]:
     """What to type after `python` for the run of that name: the script and its own flags."""
-    network = {**NETWORKS, **ABLATIONS}[name]
+    network = ALL[name]
     typed = [str(ROOT / network.script)]
     for flag, value in network.own.items():
         typed += [f"--{flag}", *(f"{number:g}" for number in (value if isinstance(value, list) else [value]))]

@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from networks import NETWORKS, ROOT, build
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from support.figures import COLOURS, DPI, GREY, WIDTH, plainly, save
+from support.figures import COLOURS, DPI, GREY, OTHER_COLOUR, WIDTH, default_style, save
 from support.history import Epoch, read_csv
 
 RUNS = ROOT / "benchmarks" / "runs"
-EPOCHS = (1, 10, 50, 100)  # that stand beside the published figures, as far as the runs go, besides the last
+EPOCHS = (1, 10, 50, 100)  # in the tables beside the published figures, which end with the last that all runs have
 # 97.5% point of Student's t, by number of seeds
 T_QUANTILE = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 
@@ -47,16 +48,19 @@ BLOCKS = {name: (name, network.control) for name, network in NETWORKS.items() if
 LOOKING = {  # what of self-attention's gain is due to looking
     "Self-Attention, each position to itself": ("Self-Local", "CNN-32-64-128"),
     "Self-Attention, all positions alike": ("Self-Uniform", "CNN-32-64-128"),
-    "gained by looking: Self minus itself": ("Self-Attention", "Self-Local"),
-    "gained by choosing where: Self minus alike": ("Self-Attention", "Self-Uniform"),
+    "by looking: Self minus itself": ("Self-Attention", "Self-Local"),
+    "by choosing where: Self minus alike": ("Self-Attention", "Self-Uniform"),
 }
 
 
 def read_runs(task: Task, name: str) -> dict[int, list[Epoch]]:
     """A network's histories by seed, those that reach the task's epoch, up to it."""
-    found = {seed: read_csv(folder / f"{name}.csv") for seed, folders in task.folders.items() for folder in folders
-             if (folder / f"{name}.csv").exists()}  # fmt: skip
-    return {seed: history[: task.epoch] for seed, history in found.items() if len(history) >= task.epoch}
+    runs = {}
+    for seed, folders in task.folders.items():
+        for folder in folders:
+            if len(history := read_csv(folder / f"{name}.csv")) >= task.epoch:
+                runs[seed] = history[: task.epoch]
+    return runs
 
 
 def gains(task: Task, name: str, other: str, epochs: int = 1) -> list[float]:
@@ -81,7 +85,7 @@ def interval(differences: list[float]) -> str:
     return text if len(differences) == 1 else f"{text} ± {half_width(differences):.2f}"
 
 
-def shown(differences: list[float]) -> bool:
+def leaves_out_zero(differences: list[float]) -> bool:
     """Whether the 95% interval leaves zero out."""
     return len(differences) > 1 and abs(statistics.mean(differences)) > half_width(differences)
 
@@ -95,10 +99,10 @@ def what_blocks_add(task: Task) -> str:
     rows = []
     for label, (name, other) in (BLOCKS | LOOKING).items():
         last, steady = gains(task, name, other), gains(task, name, other, epochs=10)
-        verdict = "yes" if shown(last) else "no" if len(last) > 1 else "-"
+        verdict = "yes" if leaves_out_zero(last) else "no" if len(last) > 1 else "-"
         rows.append([label, other, interval(last), verdict, interval(steady), str(len(last))])
-    header = f"{task.title}|compared with|accuracy, epoch {task.epoch}|shown|mean of the last ten epochs|seeds"
-    return markdown(header.split("|"), rows)
+    outcomes = [f"accuracy, epoch {task.epoch}", "shown", "mean of the last ten epochs"]
+    return markdown([task.title, "compared with", *outcomes, "seeds"], rows)
 
 
 def operations(name: str) -> float:
@@ -123,6 +127,12 @@ def costs() -> str:
     return markdown(["block", "parameters", "million operations"], rows)
 
 
+def read_plots() -> dict[str, list[Epoch]]:
+    """The histories in `plots/`, those of the networks that are there."""
+    histories = {name: read_csv(ROOT / "plots" / f"{name}.csv") for name in NETWORKS}
+    return {name: history for name, history in histories.items() if history}
+
+
 def read_published() -> dict[tuple[str, int], dict[str, str]]:
     """{(script, epoch): a line of published.csv}."""
     with (ROOT / "benchmarks" / "published.csv").open(encoding="utf-8", newline="") as file:
@@ -133,7 +143,7 @@ def read_published() -> dict[tuple[str, int], dict[str, str]]:
 def beside_the_published(field: str, digits: int) -> str:
     """Each script's test accuracy or loss with seed 0 at some epochs, published / ours."""
     published = read_published()
-    histories = {name: read_csv(ROOT / "plots" / f"{name}.csv") for name in NETWORKS}
+    histories = read_plots()
     last = min(len(history) for history in histories.values())
     epochs = sorted({*(epoch for epoch in EPOCHS if epoch < last), last})
     rows = []
@@ -150,13 +160,12 @@ def beside_the_published(field: str, digits: int) -> str:
 def over_fitting() -> str:
     """Where each network's test loss is lowest with seed 0, and what it and the training accuracy are at the end."""
     rows = []
-    for name in NETWORKS:
-        history = read_csv(ROOT / "plots" / f"{name}.csv")
+    for name, history in read_plots().items():
         lowest, last = min(history, key=lambda epoch: epoch.test_loss), history[-1]
-        figures = f"{lowest.test_loss:.2f} {lowest.epoch} {last.test_loss:.2f} {last.train_acc:.1f} {last.test_acc:.2f}"
-        rows.append([name, *figures.split()])
-    header = "run|lowest test loss|at epoch|last test loss|last train accuracy|last test accuracy"
-    return markdown(header.split("|"), rows)
+        row = [name, f"{lowest.test_loss:.2f}", str(lowest.epoch), f"{last.test_loss:.2f}"]
+        rows.append([*row, f"{last.train_acc:.1f}", f"{last.test_acc:.2f}"])
+    header = ["run", "lowest test loss", "at epoch", "last test loss", "last train accuracy", "last test accuracy"]
+    return markdown(header, rows)
 
 
 def tables() -> list[str]:
@@ -164,40 +173,46 @@ def tables() -> list[str]:
     return [*(what_blocks_add(task) for task in TASKS), costs(), *published, over_fitting()]
 
 
-@plainly
+def draw_row(axes: Axes, row: int, differences: list[float], colour: str) -> None:
+    """A dot a seed, the mean, its 95% interval as a bar, and both in figures at the right."""
+    mean = statistics.mean(differences)
+    if len(differences) > 1:
+        half = half_width(differences)
+        axes.plot([mean - half, mean + half], [row, row], color=colour, linewidth=7, alpha=0.5, solid_capstyle="butt")
+        axes.plot(mean, row, "|", color=colour, markersize=16, markeredgewidth=2.5)
+        low, high = axes.get_xlim()
+        for end, outside, arrow in ((low, mean - half < low, "<"), (high, mean + half > high, ">")):
+            if outside:
+                axes.plot(end, row, arrow, color=colour, markersize=8, clip_on=False)
+    axes.plot(differences, [row] * len(differences), "o", color=colour, markersize=4)
+    text = f"{interval(differences)}\nn={len(differences)}"
+    axes.annotate(text, (1, row), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
+                  color="black" if colour != GREY else "#555555")  # fmt: skip
+
+
+@default_style
 def draw_gain(path: Path) -> None:
-    """A row a block: a dot a seed, the mean, and its 95% interval as a bar, coloured where it leaves out zero."""
+    """A row a block, in colour where its interval leaves out zero; below, what is due to self-attention's looking."""
     rows = BLOCKS | {
-        "Self: by looking at all": ("Self-Attention", "Self-Local"),
-        "Self: by choosing where": ("Self-Attention", "Self-Uniform"),
+        "Self-Attention minus\neach position to itself": ("Self-Attention", "Self-Local"),
+        "Self-Attention minus\nall positions alike": ("Self-Attention", "Self-Uniform"),
     }
-    figure = Figure(figsize=(WIDTH, 4.3), dpi=DPI)
-    figure.subplots_adjust(left=0.235, right=0.985, top=0.83, bottom=0.12, wspace=0.06)
+    figure = Figure(figsize=(WIDTH, 4.6), dpi=DPI)
+    figure.subplots_adjust(left=0.18, right=0.87, top=0.82, bottom=0.11, wspace=0.45)
     figure.suptitle("What each block adds to the same network without it", fontsize=12, weight="bold", y=0.985)
-    figure.text(0.5, 0.905, "95% intervals over seeds; in colour where they leave out zero; some run off the panel",
+    figure.text(0.5, 0.91, "Dots: seeds. Bars: 95% intervals of their mean, in colour where they leave out zero.",
                 ha="center", color="#555555")  # fmt: skip
     for task, axes in zip(TASKS, figure.subplots(1, 2), strict=True):
-        dots = []
-        for row, (name, other) in enumerate(rows.values()):
-            differences = gains(task, name, other)
-            if not differences:
-                continue
-            dots += differences
-            mean = statistics.mean(differences)
-            colour = COLOURS[name] if shown(differences) else GREY
-            if len(differences) > 1:
-                half = half_width(differences)
-                axes.plot([mean - half, mean + half], [row, row], color=colour, linewidth=7, alpha=0.5,
-                          solid_capstyle="butt")  # fmt: skip
-                axes.plot(mean, row, "|", color=colour, markersize=16, markeredgewidth=2.5)
-            axes.plot(differences, [row] * len(differences), "o", color=colour, markersize=4)
-            axes.annotate(f"n={len(differences)}", (1, row), (-2, 0), xycoords=("axes fraction", "data"),
-                          textcoords="offset points", ha="right", va="center", color="#555555")  # fmt: skip
+        differences = {row: gains(task, *pair) for row, pair in enumerate(rows.values())}
+        dots = [0, *(dot for of_row in differences.values() for dot in of_row)]
+        margin = 0.25 * (max(dots) - min(dots))  # a wider interval runs off the panel, rather than squeeze the others
+        axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(min(dots) - margin, max(dots) + margin))
+        for (name, _), (row, of_row) in zip(rows.values(), differences.items(), strict=True):
+            if of_row:
+                draw_row(axes, row, of_row, COLOURS.get(name, OTHER_COLOUR) if leaves_out_zero(of_row) else GREY)
         axes.axvline(0, color="black", linewidth=1)
         axes.axhline(len(BLOCKS) - 0.5, color=GREY, linewidth=0.8)
-        margin = 0.5 * (max(dots) - min(dots))  # a wider interval runs off the panel, rather than squeeze the others
-        axes.set(ylim=(len(rows) - 0.5, -0.7), xlim=(min(dots) - margin, max(dots) + margin))
-        axes.set(xlabel="points of test accuracy above its control", yticks=[])
+        axes.set(xlabel="points of test accuracy", yticks=[])
         axes.set_title(f"{task.title}, epoch {task.epoch}", fontsize=10)
         axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
         axes.spines[["top", "right", "left"]].set_visible(False)

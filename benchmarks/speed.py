@@ -65,7 +65,7 @@ def tutorial(model: nn.Module, data: list[Tensor], options: argparse.Namespace) 
     relu_before_pool(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
     train = DataLoader(Pictures(*data[:2]), options.batch_size, shuffle=True, num_workers=options.workers)
-    test = DataLoader(Pictures(*data[2:]), options.batch_size, num_workers=options.workers)
+    test = DataLoader(Pictures(*data.tensors), options.batch_size, num_workers=options.workers)
     tutorial_pass(model, test, options.device, optimizer)
     while True:
         yield
@@ -92,7 +92,7 @@ def start(loop: Callable, network: str, options: argparse.Namespace) -> None:
     global epochs
     multiprocessing.set_start_method(None, force=True)  # DataLoader's workers start as in a script of one's own
     data = load_data(options.data)
-    cut = [t[torch.arange(options.images // by) % len(t)] for t, by in zip(data[2:], (1, 1, 5, 5), strict=True)]
+    cut = [t[torch.arange(options.images // by) % len(t)] for t, by in zip(data.tensors, (1, 1, 5, 5), strict=True)]
     epochs = loop(build(network, len(data.classes)).to(options.device), cut, options)
     next(epochs)
 

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from networks import ABLATIONS, NETWORKS, arguments
+from networks import ALL, NETWORKS, arguments
 from tqdm import tqdm
 
 from support.command_line import Parser, find_device, natural, suffix, whole, writable_folder
@@ -35,9 +35,8 @@ class Run(NamedTuple):
 def parse() -> argparse.Namespace:
     parser = Parser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
-    known = {**NETWORKS, **ABLATIONS}
-    add("--networks", nargs="+", choices=known, default=list(NETWORKS), metavar="NAME", help=", ".join(known))
-    add("--seeds", nargs="+", type=whole, default=[0], metavar="SEED", help="a run of each network for each")
+    add("--networks", nargs="+", choices=ALL, default=list(NETWORKS), metavar="NAME", help=", ".join(ALL))
+    add("--seeds", nargs="+", type=whole, default=[0], metavar="SEED", help="one run of every network for each of them")
     add("--jobs", type=natural, help="runs at a time (default: one a core on a CPU, one on a GPU)")
     add("--epochs", type=natural, default=100, help="of each run")
     add("--data", default="data", help="as the scripts take it")

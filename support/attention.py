@@ -40,13 +40,13 @@ def find_views(model: nn.Module, images: Tensor) -> list[View]:
             method = getattr(block, name, None)
             if not callable(method) or isinstance(method, nn.Module):
                 continue
-            size = ask(model, block, lambda x: torch.tensor([x.shape[-2:]]), images[:1])
-            if not len(size):
+            x = ask(model, block, lambda x: x, images[:1])
+            if not len(x):  # no forward pass reaches it
                 continue
             answer = ask(model, block, method, images[:1])
             kind = name if name != "gate" else {2: "channels", 4: "positions"}.get(answer.dim())
-            height, width = size[0].int().tolist()
             if kind:
+                height, width = x.shape[-2:]
                 views.append(View(block, method, kind, f"{height}x{width} map"))
     return views
 
@@ -62,7 +62,7 @@ def weight_maps(model: nn.Module, view: View, images: Tensor) -> Tensor:
     return ask(model, view.block, question, images)
 
 
-def weight_figures(model: nn.Module, view: View, images: Tensor) -> tuple[Tensor, float, float]:
+def weight_statistics(model: nn.Module, view: View, images: Tensor) -> tuple[Tensor, float, float]:
     """How sharply each head looks, how much is added, and how much a map depends on who asks; image means.
 
     Returns:

@@ -8,20 +8,21 @@ from torch import nn
 from support.attention import find_views
 from support.attention_panels import Section
 from support.attention_sections import SECTIONS, cam_section
-from support.dataset import Data, printable
-from support.figures import DPI, WIDTH, plainly, save
+from support.curves import shown_name
+from support.dataset import Data
+from support.figures import DPI, WIDTH, default_style, save
 from support.record import Record
 
 
 def draw(record: Record) -> None:
     """Draws what a record's model attends to, into `<run>-attention.png`."""
-    model, data, name = record.model, record.data, printable(record.options.name).removesuffix("-shapes")
+    model, data, name = record.model, record.data, shown_name(record.options.name)
     figure = draw_figure(model, data, name, f"{data.name}, epoch {len(record.history)}")
     if figure is None:
         print("No attention picture: the model has neither a block to ask nor a feature map")
         return
     path = record.options.out / f"{record.options.name}-attention.png"
-    save(figure, path, Source=record.source)
+    save(figure, path, Source=record.fingerprint)
 
 
 def find_sections(model: nn.Module, data: Data) -> list[Section]:
@@ -34,7 +35,7 @@ def find_sections(model: nn.Module, data: Data) -> list[Section]:
     return sections or [cam for cam in [cam_section(model, data)] if cam]
 
 
-@plainly
+@default_style
 def draw_figure(model: nn.Module, data: Data, name: str, what: str) -> Figure | None:
     """The picture of a model, each section under its finding; None where there is nothing to draw."""
     model.eval()

@@ -6,7 +6,7 @@ from matplotlib.figure import SubFigure
 from matplotlib.patches import Polygon
 from torch import nn
 
-from support.attention import View, ask, class_means, frames, grad_cam, weight_figures, weight_maps
+from support.attention import View, ask, class_means, frames, grad_cam, weight_maps, weight_statistics
 from support.attention_panels import (
     INK,
     QUERIES,
@@ -45,7 +45,7 @@ def weights_section(model: nn.Module, views: list[View], data: Data) -> Section:
     for view in views:
         maps = weight_maps(model, view, images)  # (N, heads, h, w, h, w)
         heads, h, w = maps.shape[1:4]
-        spread, change, distance = weight_figures(model, view, data.test_images)
+        spread, change, distance = weight_statistics(model, view, data.test_images)
         share = spread.mean() / (h * w)
         where = "nearly everywhere" if share > 0.75 else "at part of the map" if share > 0.4 else "at few positions"
         findings.append(f"{where} ({view.where})")

@@ -89,10 +89,10 @@ def make_parser(script: Path, own: argparse.ArgumentParser) -> Parser:
     return parser
 
 
-def run_name(script: Path, own: dict, data: str) -> str:
+def run_name(script: Path, model_flags: dict, data: str) -> str:
     """The name of a run's files: the script's, each flag that changes the network, and the drawn shapes."""
     name = script.stem
-    for flag, value in own.items():
+    for flag, value in model_flags.items():
         if isinstance(value, list):
             name += "".join(f"-{number}" for number in value)
         else:
@@ -108,8 +108,8 @@ def suffix(data: str) -> str:
 def parse(
     build: Callable[..., torch.nn.Module], add_flags: Callable[[argparse.ArgumentParser], None] | None
 ) -> argparse.Namespace:
-    """What the user typed, with three fields more: `script`, its file; `name`, the run's; and `own`, the script's
-    own flags, as far as they were typed. Ends the program with status 2 where something typed cannot be."""
+    """What the user typed, with three fields more: `script`, its file; `name`, the run's; and `model_flags`, those of
+    `add_flags` that were typed. Ends the program with status 2 where something typed cannot be."""
     terminal.prepare_streams()
     script = Path(sys.argv[0])
     own_parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
@@ -118,13 +118,13 @@ def parse(
     parser = make_parser(script, own_parser)
     options = parser.parse_args()
     flags = [action.dest for action in own_parser._actions]
-    options.own = {flag: getattr(options, flag) for flag in flags if hasattr(options, flag)}
+    options.model_flags = {flag: getattr(options, flag) for flag in flags if hasattr(options, flag)}
     options.script = script
-    options.name = run_name(script, options.own, options.data)
-    if options.own:
+    options.name = run_name(script, options.model_flags, options.data)
+    if options.model_flags:
         try:
             with torch.device("meta"):  # whose tensors take no memory
-                build(num_classes=2, **options.own)
+                build(num_classes=2, **options.model_flags)
         except ValueError as error:
             parser.error(str(error))
     if script.stem == "comparison":

@@ -9,18 +9,18 @@ from matplotlib.ticker import MaxNLocator
 from support import shapes
 from support.curves import CONTROL_LINE, draw, gain, read_run, set_epochs, shown_name
 from support.dataset import name_in
-from support.figures import COLOURS, DPI, OWN_COLOUR, WIDTH, plainly, read_metadata, save, shorten
+from support.figures import COLOURS, DPI, OTHER_COLOUR, WIDTH, default_style, read_metadata, save, shorten
 from support.history import Epoch
 
 COLUMNS = 4
 
 
-def read_folder(folder: Path, source: str) -> dict[str, tuple[list[Epoch], list[Epoch]]]:
+def read_folder(folder: Path, fingerprint: str) -> dict[str, tuple[list[Epoch], list[Epoch]]]:
     """Each run of the folder on that data with its control, {name: (history, history or empty)}.
 
     The scripts of this project come first; a run that only serves as another's control is left out.
     """
-    runs = {path.stem: read_run(path, source) for path in sorted(folder.glob("*.csv"))}
+    runs = {path.stem: read_run(path, fingerprint) for path in sorted(folder.glob("*.csv"))}
     runs = {name: history for name, history in runs.items() if history}
     control = {name: read_metadata(folder / f"{name}.png").get("Control", "") for name in runs}
     known = list(COLOURS)
@@ -33,13 +33,13 @@ def middle_range(values: list[float], margin: float) -> tuple[float, float]:
     return min(values) - margin * span, max(values) + margin * span
 
 
-@plainly
-def plot_comparison(folder: Path, source: str) -> None:
+@default_style
+def plot_comparison(folder: Path, fingerprint: str) -> None:
     """What each run of a folder changes against its control: a column a run, accuracy above, loss below.
 
     All panels of a kind have the same axes, whose range is that of the curves after the first tenth of epochs.
     """
-    runs = read_folder(folder, source)
+    runs = read_folder(folder, fingerprint)
     if not runs:
         return
     columns = min(len(runs), COLUMNS)
@@ -60,7 +60,7 @@ def plot_comparison(folder: Path, source: str) -> None:
         above, below = grid[band, column].subgridspec(2, 1, height_ratios=(1.2, 1), hspace=0.1).subplots()
         for axes, field in ((above, "test_acc"), (below, "test_loss")):
             draw(axes, control, field, **CONTROL_LINE)
-            draw(axes, history, field, color=COLOURS.get(shown_name(name), OWN_COLOUR), linewidth=1.8)
+            draw(axes, history, field, color=COLOURS.get(shown_name(name), OTHER_COLOUR), linewidth=1.8)
             set_epochs(axes, epochs, ticks=4)
             axes.tick_params(labelleft=column == 0, labelbottom=axes is below)
         verdict = f"{gain(history, control):+.2f} points" if control else f"{history[-1].test_acc:.2f}%, no control"
@@ -73,7 +73,7 @@ def plot_comparison(folder: Path, source: str) -> None:
         if column == 0:
             above.set_ylabel("accuracy (%)")
             below.set_ylabel("loss")
-    data = name_in(source)
+    data = name_in(fingerprint)
     figure.suptitle(
         f"What each block changes on {data}",
         y=1 - 0.12 / height,
@@ -81,11 +81,12 @@ def plot_comparison(folder: Path, source: str) -> None:
         weight="bold",
     )
     figure.text(
-        *(0.5, 1 - 0.62 / height),
+        0.5,
+        1 - 0.62 / height,
         "On test images. Dashed in grey: the control, the same network without the block. Points: the difference at\n"
         "the last epoch that both have. One run each, so chance is in it.",
         ha="center",
         color="#555555",
     )
     ending = "-shapes" if data == shapes.NAME else ""
-    save(figure, folder / f"comparison{ending}.png", Source=source)
+    save(figure, folder / f"comparison{ending}.png", Source=fingerprint)

@@ -7,16 +7,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from support.dataset import name_in, printable
-from support.figures import DPI, GREY, WIDTH, plainly, read_metadata, save
+from support.figures import DPI, GREY, WIDTH, default_style, read_metadata, save
 from support.history import Epoch, read_csv
 
 TRAIN, TEST = "#0072B2", "#D55E00"
 CONTROL_LINE = {"color": GREY, "linestyle": "--", "linewidth": 1}
 
 
-def read_run(csv: Path, source: str) -> list[Epoch]:
-    """The run in a CSV; an empty list where its plot is not of the data that `source` names."""
-    return read_csv(csv) if read_metadata(csv.with_suffix(".png")).get("Source") == source else []
+def read_run(csv: Path, fingerprint: str) -> list[Epoch]:
+    """The run in a CSV; an empty list where its plot is not of the data that `fingerprint` names."""
+    return read_csv(csv) if read_metadata(csv.with_suffix(".png")).get("Source") == fingerprint else []
 
 
 def shown_name(run: str) -> str:
@@ -45,18 +45,20 @@ def gain(history: list[Epoch], control: list[Epoch]) -> float:
     return history[last].test_acc - control[last].test_acc
 
 
-@plainly
-def plot_run(path: Path, history: list[Epoch], epochs: int, source: str, parameters: int, control: str = "") -> None:
+@default_style
+def plot_run(
+    path: Path, history: list[Epoch], epochs: int, fingerprint: str, parameters: int, control: str = ""
+) -> None:
     """Loss and accuracy of one run, while training and on the test images, beside its control's where that is there.
 
     Size and axes are the same for every run, so that plots can be flipped through like cards; only a run that
     leaves the axes stretches them. The PNG says in its metadata which data and which control it belongs to.
-    `source` is the data's `fingerprint`.
+    `fingerprint` is the data's `fingerprint`.
     """
-    beside = read_run(path.with_name(f"{control}.csv"), source)[: len(history)] if control else []
+    beside = read_run(path.with_name(f"{control}.csv"), fingerprint)[: len(history)] if control else []
     last = history[-1]
     result = f"{last.test_acc:.2f}% of test images right after epoch {last.epoch}"
-    title = f"{shown_name(path.stem)} on {name_in(source)}: {result}"
+    title = f"{shown_name(path.stem)} on {name_in(fingerprint)}: {result}"
     if beside:
         difference = gain(history, beside)
         title += f",\n{abs(difference):.2f} points {'above' if difference > 0 else 'below'} its control"
@@ -65,7 +67,8 @@ def plot_run(path: Path, history: list[Epoch], epochs: int, source: str, paramet
     figure = Figure(figsize=(WIDTH, 4.4), dpi=DPI)
     figure.text(0.5, 0.925, title, ha="center", va="center", fontsize=11.5, weight="bold")
     figure.text(
-        *(0.5, 0.02),
+        0.5,
+        0.02,
         f"{parameters:,} parameters. Training figures are means over an epoch in which the model changes, with "
         "dropout\nwhere it has any: early on, test may look better than training.",
         ha="center",
@@ -86,7 +89,7 @@ def plot_run(path: Path, history: list[Epoch], epochs: int, source: str, paramet
     accuracy.legend(*legend_without_empty_lines(accuracy), loc="lower right", frameon=False)
     mark_lowest_loss(loss, history)
     mark_gap(accuracy, last)
-    save(figure, path, Source=source, Control=control)
+    save(figure, path, Source=fingerprint, Control=control)
 
 
 def legend_without_empty_lines(axes: Axes) -> tuple[list, list[str]]:
@@ -97,7 +100,7 @@ def legend_without_empty_lines(axes: Axes) -> tuple[list, list[str]]:
 def mark_lowest_loss(axes: Axes, history: list[Epoch]) -> None:
     lowest = min(history, key=lambda epoch: epoch.test_loss)
     text = f"lowest test loss {lowest.test_loss:.2f} at epoch {lowest.epoch}"
-    if lowest.epoch < len(history):
+    if history[-1].test_loss > 1.1 * lowest.test_loss:
         text += ":\nover-fits from here"
     axes.annotate(
         text,

@@ -16,18 +16,23 @@ class Data(NamedTuple):
     test_images: Tensor
     test_labels: Tensor
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The last four."""
+        return self[2:]
+
 
 def fingerprint(data: Data) -> str:
     """The data set's name and a checksum of its images and labels: `CIFAR-10 (0123abcd)`."""
     checksum = 0
-    for tensor in data[2:]:
+    for tensor in data.tensors:
         checksum = zlib.crc32(tensor.contiguous().numpy(), checksum)
     return f"{data.name} ({checksum:08x})"
 
 
-def name_in(source: str) -> str:
+def name_in(fingerprint: str) -> str:
     """The data set's name in what `fingerprint` gives."""
-    return source.rpartition(" (")[0]
+    return fingerprint.rpartition(" (")[0]
 
 
 def printable(name: str) -> str:

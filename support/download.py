@@ -3,13 +3,13 @@
 import http.client
 import socket
 import ssl
-import sys
 import urllib.error
 from pathlib import Path
 
 import torch
 
 from support.errors import UserError
+from support.terminal import shows_bars
 
 # The official server, last, has been throttled since June 2026 (pytorch/vision issue 9536).
 MIRRORS = [
@@ -21,10 +21,15 @@ MIRRORS = [
 SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
 PATIENCE = 20  # seconds to wait for a connection, and for each next piece of data
 
-# what a network can do wrong; the last two: a wrong checksum, a senseless length
+# what a network can do wrong; not every OSError, since on a full disk the next mirror would not help
 NETWORK_ERRORS = (
-    *(urllib.error.URLError, http.client.HTTPException, ssl.SSLError, TimeoutError, ConnectionError),
-    *(RuntimeError, ValueError),
+    urllib.error.URLError,
+    http.client.HTTPException,
+    ssl.SSLError,
+    TimeoutError,
+    ConnectionError,
+    RuntimeError,  # a wrong checksum
+    ValueError,  # a senseless length
 )
 
 
@@ -43,7 +48,7 @@ def download(archive: Path) -> None:
         for mirror in MIRRORS:
             print(f"Downloading CIFAR-10 (170 MB) from {mirror}", flush=True)
             try:
-                return torch.hub.download_url_to_file(mirror, str(archive), SHA256, sys.stderr.isatty())
+                return torch.hub.download_url_to_file(mirror, str(archive), SHA256, progress=shows_bars())
             except NETWORK_ERRORS as error:
                 reason = getattr(error, "reason", None) or error or type(error).__name__
                 reasons.append(f"\n  {mirror}: {reason}")

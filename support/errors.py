@@ -25,7 +25,8 @@ def quote(words: list[str]) -> str:
 
 def continue_command() -> str:
     """What to type to continue this run."""
-    return quote(["python", *(word for word in sys.argv if word != "--resume"), "--resume"])
+    resume = [] if "--look" in sys.argv else ["--resume"]
+    return quote(["python", *(word for word in sys.argv if word != "--resume"), *resume])
 
 
 def finish(message: str, status: int) -> None:
@@ -47,8 +48,9 @@ def plain_errors(options: argparse.Namespace) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that Python's last flush has somewhere to go
         sys.exit(1)
     except OSError as error:
-        again = "start again" if options.look else f"continue with: {continue_command()}"
-        finish(f"cannot write ({error}); mend that, then {again}", 1)
+        if error.filename and options.out not in Path(error.filename).parents:  # opened by the user's own code
+            raise
+        finish(f"cannot write ({error}); mend that, then continue with: {continue_command()}", 1)
     except (RuntimeError, MemoryError) as error:
         on_gpu, on_cpu = "out of memory" in str(error), "allocate memory" in str(error)
         if not (on_gpu or on_cpu or isinstance(error, MemoryError)):

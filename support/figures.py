@@ -30,10 +30,10 @@ COLOURS = {
     "CBAM-Attention": "#009E73",
     "STN-Attention": "#CC79A7",
 }
-OWN_COLOUR = "#8C564B"  # of scripts that are not in the list
+OTHER_COLOUR = "#8C564B"  # of scripts that are not in the list
 
 
-def plainly(draw: Callable) -> Callable:
+def default_style(draw: Callable) -> Callable:
     """A decorator: draws with matplotlib's own settings, whatever the user's are, and takes `$` as it stands."""
 
     @wraps(draw)
@@ -44,6 +44,7 @@ def plainly(draw: Callable) -> Callable:
     return drawn
 
 
+@default_style
 def save(figure: Figure, path: Path, **metadata: str) -> None:
     """Writes a PNG with the metadata as its text, in fonts that have its letters as far as the machine does."""
     set_fonts(figure)

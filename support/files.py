@@ -1,5 +1,6 @@
 """Files that are whole whatever happens: a crash, a full disk, a power cut."""
 
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,12 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, name: str) -> None:
+    """Removes what a run that was killed while it wrote has left of `replacing`."""
+    for leftover in folder.glob(f"{glob.escape(name)}.*.tmp"):
+        leftover.unlink(missing_ok=True)
 
 
 def set_aside(folder: Path, name: str, endings: list[str]) -> Path:

@@ -25,7 +25,7 @@ def is_picture(path: Path) -> bool:
     return kind in Image.OPEN and path.is_file()
 
 
-def refuse_other_pictures(folder: Path) -> None:
+def refuse_foreign_folder(folder: Path) -> None:
     """Raises UserError for a folder of other things, into which CIFAR-10 is not to be downloaded unasked."""
     names = [path.name for path in visible(folder) if path.is_dir() or is_picture(path)] if folder.is_dir() else []
     if names and not any((folder / name).exists() for name in ("cifar-10-batches-py", "cifar-10-python.tar.gz")):

@@ -1,12 +1,10 @@
-"""What is kept of a run: its history, the files that hold it, and going on from them."""
+"""What is kept of a run: its history, the files that hold it, and going on from them with --resume or --look."""
 
 import argparse
-import glob
 import io
 import math
 import time
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -16,7 +14,7 @@ from support import comparison, curves
 from support.command_line import suffix
 from support.dataset import Data, fingerprint
 from support.errors import UserError, continue_command, quote
-from support.files import replacing, set_aside
+from support.files import remove_leftovers, replacing, set_aside
 from support.history import Epoch, write_csv
 
 SECONDS_BETWEEN_DRAWINGS = 30  # of the curves, where epochs are shorter
@@ -72,8 +70,8 @@ class Record:
         self.control = control + suffix(options.data) if control else ""
         self.checkpoint = options.out / f"{options.name}.pt"
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
-        self.source = fingerprint(data)
-        self.settings = {"script": options.script.stem, **options.own, "data": self.source}
+        self.fingerprint = fingerprint(data)
+        self.settings = {"script": options.script.stem, **options.model_flags, "data": self.fingerprint}
         if not options.look:  # a look needs the same network and data, however the network was trained
             self.settings |= {key: getattr(options, key) for key in ("batch_size", "lr", "seed", "precision")}
         self.history: list[Epoch] = []
@@ -82,12 +80,18 @@ class Record:
 
     def __enter__(self) -> "Record":
         options = self.options
-        for leftover in options.out.glob(f"{glob.escape(options.name)}.*.tmp"):  # of a run killed while it wrote
-            leftover.unlink(missing_ok=True)
-        if options.look or (options.resume and self.checkpoint.exists()):
-            self.restore()
-            if not options.look:
-                self.save(self.history)
+        what = (self.checkpoint, self.settings, self.model, self.optimizer)
+        if options.look:
+            self.history = load_checkpoint(*what, "train anew, without --look")
+            options.epochs = self.drawn = len(self.history)  # so there is nothing to train, and no curves to draw
+            return self
+        remove_leftovers(options.out, options.name)
+        if options.resume and self.checkpoint.exists():
+            self.history = load_checkpoint(*what, "start afresh, without --resume")
+            if len(self.history) > options.epochs:
+                many = f"{self.checkpoint} has {len(self.history)} epochs already"
+                raise UserError(f"{many}: give more in --epochs", 2)
+            write_csv(self.checkpoint.with_suffix(".csv"), self.history)  # which is behind if a kill came between
         elif options.resume:
             print(f"{self.checkpoint} is not there to go on from: starting with epoch 1")
         else:
@@ -96,24 +100,16 @@ class Record:
 
     def __exit__(self, kind: type | None, error: BaseException | None, _) -> None:
         done = len(self.history)
-        if self.drawn < done and not self.options.look and not isinstance(error, OSError):
+        if self.drawn < done and not isinstance(error, OSError):
             self.draw_curves()
         if kind is KeyboardInterrupt:
             if not done:
                 raise UserError("stopped before the first epoch was done: nothing to continue", 130) from None
             raise UserError(f"stopped after epoch {done}; continue with: {continue_command()}", 130) from None
 
-    def restore(self) -> None:
-        """Takes history, weights and the optimiser's state from the checkpoint."""
-        path, options = self.checkpoint, self.options
-        advice = "train anew, without --look" if options.look else "start afresh, without --resume"
-        self.history = load_checkpoint(path, self.settings, self.model, self.optimizer, advice)
-        if len(self.history) > options.epochs and not options.look:
-            raise UserError(f"{path} has {len(self.history)} epochs already: give more in --epochs", 2)
-
-    def epochs_to_train(self) -> Iterator[int]:
-        """The numbers of the epochs that are missing; none for a look."""
-        return iter([] if self.options.look else range(len(self.history) + 1, self.options.epochs + 1))
+    def epochs_to_train(self) -> range:
+        """The numbers of the epochs that are missing, after --resume or without it; none with --look."""
+        return range(len(self.history) + 1, self.options.epochs + 1)
 
     def add(self, epoch: Epoch) -> None:
         """Saves an epoch, prints its line and, now and then, draws the curves.
@@ -142,7 +138,6 @@ class Record:
         """Brings the checkpoint and the CSV up to date, the checkpoint first: the rest follows from it."""
         contents = {
             "settings": self.settings,
-            "epochs": self.options.epochs,
             "history": [tuple(epoch) for epoch in history],
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -167,5 +162,5 @@ class Record:
         """Draws the run's plot and the comparison of the folder's runs."""
         self.drawn, self.next_drawing = len(self.history), time.monotonic() + SECONDS_BETWEEN_DRAWINGS
         path = self.checkpoint.with_suffix(".png")
-        curves.plot_run(path, self.history, self.options.epochs, self.source, self.parameters, self.control)
-        comparison.plot_comparison(path.parent, self.source)
+        curves.plot_run(path, self.history, self.options.epochs, self.fingerprint, self.parameters, self.control)
+        comparison.plot_comparison(path.parent, self.fingerprint)

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from common import CNN, load_data
-from support.attention import ask, find_views, frames, grad_cam, weight_figures
+from support.attention import ask, find_views, frames, grad_cam, weight_statistics
 from support.attention_picture import draw_figure
 from support.dataset import normalize
 
@@ -104,7 +104,7 @@ class ItselfOnly(Uniform):
 def test_figures_of_known_attention(block, positions, distance, data):
     model = CNN((8, 8), attention=lambda _: block(), num_classes=3).eval()
     [view] = find_views(model, data.test_images)
-    effective, change, apart = weight_figures(model, view, data.test_images)
+    effective, change, apart = weight_statistics(model, view, data.test_images)
     assert effective.tolist() == pytest.approx([positions], rel=1e-3)
     assert (change, apart) == (pytest.approx(0.5), pytest.approx(distance, abs=1e-5))
     figure = draw_figure(model, data, "Mine", "tree")  # a block of the user's own gets its picture

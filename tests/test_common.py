@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import common
-from common import CNN, evaluate, load_data, seed, train_epoch
+from common import CNN, evaluate, load_data, set_seed, train_epoch
 from support.dataset import normalize
 from support.errors import UserError
 from support.shapes import draw_shapes
@@ -184,12 +184,12 @@ def test_trunk_refuses_what_it_cannot_be(wrong, says):
 def test_a_seed_orders_the_images_alike_in_every_script():
     orders = []
     for script in ("CNN", "STN-Attention"):
-        seed(3, epoch=0)
+        set_seed(3, epoch=0)
         load(script).build(10)  # draws more or fewer weights
-        seed(3, epoch=1)
+        set_seed(3, epoch=1)
         orders.append(torch.randperm(1000))
     assert orders[0].equal(orders[1])
-    seed(3, epoch=2)
+    set_seed(3, epoch=2)
     assert not orders[0].equal(torch.randperm(1000))
 
 
@@ -200,7 +200,7 @@ def test_training_is_plain_adam_on_the_same_batches():
     plain = relu_before_pool(network)
     start = {key: value.clone() for key, value in network.state_dict().items()}
     optimizer = torch.optim.Adam(plain.parameters(), lr=0.001, foreach=False)
-    seed(0, epoch=1)
+    set_seed(0, epoch=1)
     expected = []
     for batch in torch.randperm(640).split(64):
         x = torch.stack([data.train_images[i].contiguous().float() / 127.5 - 1 for i in batch])
@@ -215,7 +215,7 @@ def test_training_is_plain_adam_on_the_same_batches():
     network.to(memory_format=torch.channels_last)
     images = data.train_images.contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.001, fused=True)
-    seed(0, epoch=1)
+    set_seed(0, epoch=1)
     mean, _ = train_epoch(network, optimizer, images, data.train_labels, 64)
     assert mean == pytest.approx(sum(expected) / len(expected), rel=1e-5)
     for fast, slow in zip(network.parameters(), trained, strict=True):
@@ -240,7 +240,7 @@ def test_means_are_exact(tree, tmp_path):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_pass_waits_for_nothing_and_stays_on_its_device(name, monkeypatch):
     """On torch's meta device, whose tensors have no values to wait for and do not mix with other devices'."""
-    monkeypatch.setattr(common, "means", lambda losses, correct, images: (len(losses), images))  # the one wait
+    monkeypatch.setattr(common, "means", lambda losses, correct, count: (len(losses), count))  # the one wait
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which the meta device lacks
     with torch.device("meta"):
         network = build(name)

@@ -59,6 +59,16 @@ def test_a_control_that_is_none_is_not_drawn(wrong, data, lines, tmp_path):
     assert not lines.get(CONTROL)
 
 
+@pytest.mark.parametrize(("last", "says"), [(0.51, False), (0.8, True)])
+def test_over_fitting_is_claimed_only_where_the_loss_has_risen(last, says, data, monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(curves, "save", lambda figure, path, **_: drawn.append(figure))
+    losses = [Epoch(i, 0.4, 50.0, loss, 50.0, 1.0) for i, loss in enumerate((0.9, 0.5, last), 1)]
+    curves.plot_run(tmp_path / "Mine.png", losses, 3, fingerprint(data), 7)
+    [text] = [text.get_text() for text in drawn[0].axes[0].texts]
+    assert text.startswith("lowest test loss 0.50 at epoch 2") and ("over-fits" in text) == says
+
+
 def test_the_gain_is_of_the_last_epoch_that_both_have():
     assert curves.gain(history(10, 20, 90), history(1, 5)) == 15
     assert curves.gain(history(10), history(12, 99)) == -2

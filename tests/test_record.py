@@ -322,6 +322,25 @@ run(build)
 """
 
 
+FORGETFUL_SCRIPT = """
+import torch
+from common import CNN, run
+
+def build(num_classes):
+    torch.load("my weights.pt")
+    return CNN(num_classes=num_classes)
+
+run(build)
+"""
+
+
+def test_a_file_that_the_user_s_own_code_misses_keeps_its_traceback(tree, tmp_path):
+    script = tmp_path / "Forgetful.py"
+    script.write_text(FORGETFUL_SCRIPT, encoding="utf-8")
+    result = run(str(script), "--data", tree, "--epochs", 1, cwd=tmp_path)
+    assert result.status == 1 and "Traceback" in result.err and "cannot write" not in result.err
+
+
 def test_a_block_that_returns_nan_at_once_is_told_of_without_a_word_of_what_is_kept(tree, tmp_path):
     script = tmp_path / "Broken.py"
     script.write_text(BROKEN_SCRIPT, encoding="utf-8")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT, SCRIPTS, make_tree, rows, run
+from helpers import NETWORKS, ROOT, SCRIPTS, make_tree, rows, run
 from PIL import Image
 
 posix = pytest.mark.skipif(os.name == "nt", reason="types into a POSIX shell")
@@ -38,6 +38,12 @@ def test_two_epochs(script, finished):
         assert plot.info["Source"].startswith("tiny tree (")
     with Image.open(folder / "plots" / "comparison.png") as plot:
         assert plot.width == 1400
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_names_the_control_that_is_listed(script):
+    named = re.findall(r'control="([^"]+)"', (ROOT / f"{script}.py").read_text(encoding="utf-8"))
+    assert (named or [None]) == [NETWORKS[script].control]
 
 
 def test_as_a_newcomer_types_it(tmp_path):
