@@ -44,7 +44,7 @@ def plot_comparison(folder: Path, fingerprint: str) -> None:
         return
     columns = min(len(runs), COLUMNS)
     bands = math.ceil(len(runs) / columns)
-    figure = Figure(figsize=(WIDTH, 1.2 + 3.9 * bands), dpi=DPI)
+    figure = Figure(figsize=(WIDTH, 1.2 + 4.1 * bands), dpi=DPI)
     histories = [history for pair in runs.values() for history in pair if history]
     epochs = max(len(history) for history in histories)
     settled = [e for history in histories for e in history if e.epoch > epochs / 10 or len(history) == 1]
@@ -53,7 +53,7 @@ def plot_comparison(folder: Path, fingerprint: str) -> None:
     loss_range = [math.exp(end) for end in middle_range([math.log(max(loss, 1e-6)) for loss in losses], 0.05)]
     height = figure.get_figheight()
     grid = figure.add_gridspec(
-        bands, columns, left=0.075, right=0.99, top=1 - 1.25 / height, bottom=0.35 / height, hspace=0.24, wspace=0.14
+        bands, columns, left=0.075, right=0.99, top=1 - 1.25 / height, bottom=0.5 / height, hspace=0.28, wspace=0.14
     )
     for number, (name, (history, control)) in enumerate(runs.items()):
         band, column = divmod(number, columns)
@@ -70,9 +70,10 @@ def plot_comparison(folder: Path, fingerprint: str) -> None:
         below.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         below.yaxis.set_minor_formatter(lambda value, _: "")
         below.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        below.set_xlabel("epoch")
         if column == 0:
             above.set_ylabel("accuracy (%)")
-            below.set_ylabel("loss")
+            below.set_ylabel("loss (logarithmic)")
     data = name_in(fingerprint)
     figure.suptitle(
         f"What each block changes on {data}",

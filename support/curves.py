@@ -60,24 +60,23 @@ def plot_run(
     result = f"{last.test_acc:.2f}% of test images right after epoch {last.epoch}"
     title = f"{shown_name(path.stem)} on {name_in(fingerprint)}: {result}"
     if beside:
-        difference = gain(history, beside)
-        title += f",\n{abs(difference):.2f} points {'above' if difference > 0 else 'below'} its control"
-        title += "" if len(beside) == len(history) else f" (at epoch {len(beside)})"
+        title += f",\nits control {beside[-1].test_acc:.2f}%"
+        title += "" if len(beside) == len(history) else f" after epoch {len(beside)}"
 
     figure = Figure(figsize=(WIDTH, 4.4), dpi=DPI)
     figure.text(0.5, 0.925, title, ha="center", va="center", fontsize=11.5, weight="bold")
     figure.text(
         0.5,
         0.02,
-        f"{parameters:,} parameters. Training figures are means over an epoch in which the model changes, with "
-        "dropout\nwhere it has any: early on, test may look better than training.",
+        f"{parameters:,} parameters. One run: other seeds end elsewhere. Training figures are means over an epoch in\n"
+        "which the model changes, with dropout where it has any: early on, test may look better than training.",
         ha="center",
         color="#555555",
     )
     figure.subplots_adjust(left=0.065, right=0.985, bottom=0.225, top=0.84, wspace=0.17)
     loss, accuracy = figure.subplots(1, 2)
     for axes, field in ((loss, "loss"), (accuracy, "acc")):
-        draw(axes, beside, f"test_{field}", label=f"test, {shown_name(control)} (control)", **CONTROL_LINE)
+        draw(axes, beside, f"test_{field}", label=f"test, control ({shown_name(control)})", **CONTROL_LINE)
         draw(axes, history, f"train_{field}", label="training", color=TRAIN, linestyle=(0, (5, 1.5)))
         draw(axes, history, f"test_{field}", label="test", color=TEST, linewidth=2)
         set_epochs(axes, epochs, ticks=10)

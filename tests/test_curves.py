@@ -35,7 +35,7 @@ def lines(monkeypatch):
     return drawn
 
 
-CONTROL = "test, CNN (control)"
+CONTROL = "test, control (CNN)"
 
 
 def test_the_control_is_drawn_as_far_as_the_run_is(data, lines, tmp_path):

@@ -1,6 +1,7 @@
 """What the README promises: its examples run, its table of flags is the program's."""
 
 import re
+import shlex
 from importlib import import_module
 from urllib.parse import unquote
 
@@ -138,6 +139,23 @@ def test_every_flag_is_explained(script, own, tmp_path):
     assert usage.status == 0
     flags = set(re.findall(r"--[a-z-]+", usage.out)) - {"--help"}
     assert flags == set(re.findall(r"^\| `(--[a-z-]+)`", README, re.MULTILINE)) | own
+
+
+def commands() -> list[str]:
+    """What the documents say to type after `python`, once each."""
+    text = "\n".join(DOCUMENTS.values())
+    found = re.findall(r"^(?:.*&& )?python (.+)$|`python ([^`]+)`", text, re.MULTILINE)
+    return sorted({fenced or inline for fenced, inline in found} - {"-m pytest"})
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_are_understood(command, tmp_path, monkeypatch):
+    """Up to the work that they would start, where `--help` ends them."""
+    script, *flags = shlex.split(command)
+    assert (ROOT / script).exists()
+    if script != "benchmarks/results.py":  # which takes no flags, and whose tables are compared above
+        result = run(str(ROOT / script), *flags, "--help", cwd=tmp_path)
+        assert (result.status, result.err) == (0, "")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
