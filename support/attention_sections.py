@@ -81,7 +81,11 @@ def positions_section(model: nn.Module, views: list[View], data: Data) -> Sectio
     low, high = min(gate.min().item() for gate in gates), max(gate.max().item() for gate in gates)
     scale = Scale(Normalize(low, max(high, low + 1e-6)), INK, "gate", plain_ticks(low, (low + high) / 2, high))
     spreads = [gate.flatten(1).std(1).mean().item() for gate in gates]
-    finding = "positions: lets all through nearly alike" if max(spreads) < 0.05 else "positions: favours some"
+    finding = (
+        "lets all positions through nearly alike"
+        if max(spreads) < 0.05
+        else "lets some positions through more than others"
+    )
     figures = " ".join(
         f"{view.where}: gates between {gate.min():.2f} and {gate.max():.2f} (1 lets all through), within an image they "
         f"differ by {spread:.2g} (standard deviation, mean over test images)."
@@ -104,12 +108,10 @@ def channels_section(model: nn.Module, views: list[View], data: Data) -> Section
     limit = max(1e-6, *(difference.abs().max().item() for difference in differences))
     scale = Scale(Normalize(-limit, limit), "PuOr_r", "gate minus channel's mean", plain_ticks(-limit, 0, limit))
     names = [class_name(data, classes[k]) for k in order]
-    alike = max(spread.mean() for spread in spreads) < 0.005
-    finding = (
-        "channels: all classes gated nearly alike"
-        if alike
-        else (f"channels: {names[0]} and {names[-1]} gated most differently")
-    )
+    finding = "gates channels nearly alike for all classes"
+    if max(spread.mean() for spread in spreads) >= 0.005:
+        ends = [" and ".join(end) for end in (names[:2], names[-2:])] if len(names) > 3 else [names[0], names[-1]]
+        finding = f"opens other channels for {ends[0]} than for {ends[1]}"
     figures = " ".join(
         f"{view.where}: gates between {gate.min():.2f} and {gate.max():.2f}; from class to class a channel's mean gate "
         f"differs by {spread.mean():.3f} (standard deviation, mean over {len(spread)} channels)."
