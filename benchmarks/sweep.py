@@ -37,15 +37,13 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--networks", nargs="+", choices=ALL, default=list(NETWORKS), metavar="NAME", help=", ".join(ALL))
     add("--seeds", nargs="+", type=whole, default=[0], metavar="SEED", help="one run of every network for each of them")
-    add("--jobs", type=natural, help="runs at a time (default: one a core on a CPU, one on a GPU)")
+    one_each = os.cpu_count() if find_device("auto").type == "cpu" else 1
+    add("--jobs", type=natural, default=one_each, help="runs at a time: one a core on a CPU, one on a GPU")
     add("--epochs", type=natural, default=100, help="of each run")
     add("--data", default="data", help="as the scripts take it")
     add("--precision", choices=["fp32", "bf16"], default="fp32", help="as the scripts take it")
     add("--out", type=writable_folder, default="runs", help="the folder for the seeds' folders")
-    options = parser.parse_args()
-    if options.jobs is None:
-        options.jobs = os.cpu_count() if find_device("auto").type == "cpu" else 1
-    return options
+    return parser.parse_args()
 
 
 def start(run: Run, options: argparse.Namespace) -> subprocess.Popen:
@@ -103,6 +101,7 @@ def main() -> None:
         log = run.csv.with_suffix(".log")
         last_line = log.read_text(encoding="utf-8").strip().rpartition("\n")[2]
         print(f"{run.name}, seed {run.seed} failed: {last_line} (all of it in {log})", file=sys.stderr)
+    print(f"Done: see {options.out / 'seed*'}")
     sys.exit(1 if failed else 0)
 
 

@@ -81,11 +81,8 @@ def positions_section(model: nn.Module, views: list[View], data: Data) -> Sectio
     low, high = min(gate.min().item() for gate in gates), max(gate.max().item() for gate in gates)
     scale = Scale(Normalize(low, max(high, low + 1e-6)), INK, "gate", plain_ticks(low, (low + high) / 2, high))
     spreads = [gate.flatten(1).std(1).mean().item() for gate in gates]
-    finding = (
-        "lets all positions through nearly alike"
-        if max(spreads) < 0.05
-        else "lets some positions through more than others"
-    )
+    alike = max(spreads) < 0.05
+    finding = "lets all positions through nearly alike" if alike else "lets some positions through more than others"
     figures = " ".join(
         f"{view.where}: gates between {gate.min():.2f} and {gate.max():.2f} (1 lets all through), within an image they "
         f"differ by {spread:.2g} (standard deviation, mean over test images)."
@@ -179,7 +176,7 @@ def cam_section(model: nn.Module, data: Data) -> Section | None:
     )
     scale = Scale(Normalize(0, 1), INK, "Grad-CAM", plain_ticks(0, 0.5, 1))
     rows = [("", [photograph(image) for image in images]), ("Grad-CAM", [heat(values, scale) for values in cam])]
-    return panel_rows("no attention in this network: Grad-CAM", figures, rows, class_names(data, chosen), scale)
+    return panel_rows("Grad-CAM, since this network has no attention", figures, rows, class_names(data, chosen), scale)
 
 
 # of each kind: what draws it, and how many blocks it takes at once

@@ -84,7 +84,7 @@ def make_parser(script: Path, own: argparse.ArgumentParser) -> Parser:
         "test/<class>/*; or the word shapes, for images that the program draws",
     )
     add("--out", type=writable_folder, default="plots", help="the folder for what a run leaves")
-    add("--look", action="store_true", help="draw what a trained run attends to, and train nothing")
+    add("--look", action="store_true", help="draw a trained run's pictures again, and train nothing")
     add("--resume", action="store_true", help="continue an interrupted run")
     return parser
 

@@ -29,7 +29,7 @@ def read_folder(folder: Path, fingerprint: str) -> dict[str, tuple[list[Epoch], 
 
 
 def middle_range(values: list[float], margin: float) -> tuple[float, float]:
-    span = max(max(values) - min(values), 1e-6)
+    span = max(max(values) - min(values), 0.02 * abs(max(values)), 1e-6)
     return min(values) - margin * span, max(values) + margin * span
 
 

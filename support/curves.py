@@ -33,7 +33,7 @@ def set_epochs(axes: Axes, epochs: int, ticks: int) -> None:
         line.set_marker("o")  # a line of one point shows nothing
     margin = max(0.5, 0.02 * epochs)
     axes.set_xlim(1 - margin, epochs + margin)
-    axes.xaxis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 5, 10], integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     axes.grid(color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -98,6 +98,9 @@ def legend_without_empty_lines(axes: Axes) -> tuple[list, list[str]]:
 
 def mark_lowest_loss(axes: Axes, history: list[Epoch]) -> None:
     lowest = min(history, key=lambda epoch: epoch.test_loss)
+    axes.plot(lowest.epoch, lowest.test_loss, "o", color=TEST, markersize=6)
+    if lowest.epoch == len(history):  # it may fall further
+        return
     text = f"lowest test loss {lowest.test_loss:.2f} at epoch {lowest.epoch}"
     if history[-1].test_loss > 1.1 * lowest.test_loss:
         text += ":\nover-fits from here"
@@ -110,7 +113,6 @@ def mark_lowest_loss(axes: Axes, history: list[Epoch]) -> None:
         va="top",
         arrowprops={"arrowstyle": "->", "color": GREY, "shrinkB": 4},
     )
-    axes.plot(lowest.epoch, lowest.test_loss, "o", color=TEST, markersize=6)
 
 
 def mark_gap(axes: Axes, last: Epoch) -> None:

@@ -83,7 +83,7 @@ class Record:
         what = (self.checkpoint, self.settings, self.model, self.optimizer)
         if options.look:
             self.history = load_checkpoint(*what, "train anew, without --look")
-            options.epochs = self.drawn = len(self.history)  # so there is nothing to train, and no curves to draw
+            options.epochs = len(self.history)  # so there is nothing to train
             return self
         remove_leftovers(options.out, options.name)
         if options.resume and self.checkpoint.exists():
@@ -155,7 +155,7 @@ class Record:
         # the checkpoint last: while it is there, the next start sets aside what is left
         place = set_aside(out, name, [".csv", ".png", "-attention.png", ".pt"])
         way_back = quote(["--out", str(place), "--resume"])
-        print(f"The earlier run of that name is kept in {place}; to go on with it, start it with {way_back}")
+        print(f"The earlier run of that name is kept in {place}; to go on with it, start it as before, with {way_back}")
         self.replaces_earlier = False
 
     def draw_curves(self) -> None:

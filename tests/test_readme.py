@@ -1,5 +1,6 @@
 """What the README promises: its examples run, its table of flags is the program's."""
 
+import inspect
 import re
 import shlex
 from importlib import import_module
@@ -32,6 +33,7 @@ BLOCKS = {
     "MultiHeadAttention": load("Multi-Head Attention").MultiHeadAttention,
     "STN": load("STN-Attention").STN,
 }
+PASTE = "# paste the classes here: SEAttention, SelfAttention, STN\n"
 SMALL = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
@@ -41,12 +43,27 @@ def last_norms(network: nn.Module) -> list[tuple[nn.Module, str]]:
     return [(block, "bn3" if hasattr(block, "bn3") else "bn2") for block in blocks]
 
 
+def recipe(**replaced: str) -> str:
+    """The README's recipe with classes replaced by others, and their source pasted where it says so."""
+    code = example("layer3 = ")
+    assert PASTE in code
+    for old, new in replaced.items():
+        code = code.replace(f"{old}(", f"{new}(")
+    sources = [
+        inspect.getsource(part)
+        for name, block in BLOCKS.items()
+        if f"{name}(" in code
+        for part in vars(inspect.getmodule(block)).values()  # CBAM comes with its two halves
+        if inspect.isclass(part) and part.__module__ == block.__module__
+    ]
+    return code.replace(PASTE, "\n".join(sources))
+
+
 @pytest.mark.parametrize("gate", ["SEAttention", "ECAAttention", "CBAM"])
 def test_the_recipe_for_a_resnet(gate):
     """The first half of the README's recipe, with each block that it is for."""
-    names = dict(BLOCKS)
-    recipe = example("layer3 = ").partition("network = resnet50")[0].replace("SEAttention(", f"{gate}(")
-    exec(recipe, names)
+    names = {}
+    exec(recipe(SEAttention=gate).partition("network = resnet50")[0], names)
     network = names["network"]
     for block, norm in last_norms(network):
         assert [type(module).__name__ for module in getattr(block, norm)] == ["BatchNorm2d", gate]
@@ -56,15 +73,16 @@ def test_the_recipe_for_a_resnet(gate):
 @pytest.mark.parametrize("after_stage", ["SelfAttention", "MultiHeadAttention"])
 def test_the_recipe_for_whole_stages_and_for_the_image(after_stage):
     """The second half; the network stays the one that it was."""
-    names = dict(BLOCKS)
-    recipe = example("layer3 = ").replace("SelfAttention(1024)", f"{after_stage}(1024)")
-    start, *inserts = recipe[recipe.index("network = resnet50") :].splitlines()
+    names = {}
+    first, start, inserts = re.split(r"(?<=\n)(network = resnet50.*\n)", recipe(SelfAttention=after_stage))
+    exec(first.partition("network = ")[0], names)
     torch.manual_seed(0)
-    exec(f"from torch import nn\nfrom torchvision.models import resnet50\n{start}", names)
+    exec(start, names)
     before = names["network"].eval()(SMALL)
-    exec("\n".join(inserts[:1]), names)
+    into_stage, into_image = inserts.splitlines()
+    exec(into_stage, names)
     assert names["network"](SMALL).equal(before)
-    exec("\n".join(inserts[1:]), names)
+    exec(into_image, names)
     # STN's sampling of whole pixels rounds
     torch.testing.assert_close(names["network"].eval()(SMALL), before, rtol=1e-3, atol=1e-3)
 

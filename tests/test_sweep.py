@@ -30,7 +30,7 @@ def test_it_trains_what_is_missing_and_goes_on_past_a_failure(tree, tmp_path):
     (out / "CNN.pt").unlink()
     second = sweep(*flags)
     said, errors = second.communicate(timeout=100)
-    assert (second.returncode, said, errors) == (0, "CNN, seed 3: done\n", "")
+    assert (second.returncode, said, errors) == (0, f"CNN, seed 3: done\nDone: see {tmp_path / 'seed*'}\n", "")
     assert len(rows(out / "CNN.csv")) == 2
 
 
