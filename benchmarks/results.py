@@ -194,8 +194,8 @@ def draw_row(axes: Axes, row: int, differences: list[float], colour: str) -> Non
 def draw_gain(path: Path) -> None:
     """A row a block, in colour where its interval leaves out zero; below, what is due to self-attention's looking."""
     rows = BLOCKS | {
-        "Self-Attention minus\neach position to itself": ("Self-Attention", "Self-Local"),
-        "Self-Attention minus\nall positions alike": ("Self-Attention", "Self-Uniform"),
+        "Self-Attention: due to\nlooking elsewhere": ("Self-Attention", "Self-Local"),
+        "Self-Attention: due to\nchoosing where to look": ("Self-Attention", "Self-Uniform"),
     }
     figure = Figure(figsize=(WIDTH, 4.6), dpi=DPI)
     figure.subplots_adjust(left=0.18, right=0.87, top=0.82, bottom=0.11, wspace=0.45)

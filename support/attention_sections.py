@@ -51,7 +51,7 @@ def weights_section(model: nn.Module, views: list[View], data: Data) -> Section:
         findings.append(f"{where} ({view.where})")
         figures.append(
             f"{view.where}: spread {spread.mean():.0f} of {h * w} positions, "
-            f"adds {change:.0%} of the map's size, distance {distance:.2f}."
+            f"added {change:.0%}, distance {distance:.2f}."
         )
         shown = [(0, query) for query in QUERIES] if heads == 1 else [(head, "A") for head in range(min(heads, HEADS))]
         asked |= {query for _, query in shown}
@@ -66,11 +66,13 @@ def weights_section(model: nn.Module, views: list[View], data: Data) -> Section:
 
     columns.insert(0, [photograph(image, name_queries(asked)) for image in images])
     figures.append(
-        "Spread: effective number of positions that a position attends to. Distance: between the maps of two positions "
-        "of an image (cosine; 0: the same, 1: nothing in common). Means over the test images."
+        "Spread: effective number of positions that a position attends to. Added: the size of what is added, over that "
+        "of what it is added to. Distance: between what two positions of an image attend to (cosine; 0: the same, "
+        "1: nothing in common). Means over the test images."
     )
     rows = list(zip(class_names(data, chosen), zip(*columns, strict=True), strict=True))
-    return panel_rows("looks " + ", ".join(findings), " ".join(figures), rows, titles, scale)
+    looks = "looks" if heads == 1 else "its heads look"
+    return panel_rows(f"{looks} {', '.join(findings)}", " ".join(figures), rows, titles, scale)
 
 
 def positions_section(model: nn.Module, views: list[View], data: Data) -> Section:
@@ -108,7 +110,7 @@ def channels_section(model: nn.Module, views: list[View], data: Data) -> Section
     finding = "gates channels nearly alike for all classes"
     if max(spread.mean() for spread in spreads) >= 0.005:
         ends = [" and ".join(end) for end in (names[:2], names[-2:])] if len(names) > 3 else [names[0], names[-1]]
-        finding = f"opens other channels for {ends[0]} than for {ends[1]}"
+        finding = f"opens different channels for {ends[0]} than for {ends[1]}"
     figures = " ".join(
         f"{view.where}: gates between {gate.min():.2f} and {gate.max():.2f}; from class to class a channel's mean gate "
         f"differs by {spread.mean():.3f} (standard deviation, mean over {len(spread)} channels)."
@@ -122,7 +124,7 @@ def channels_section(model: nn.Module, views: list[View], data: Data) -> Section
             shown = difference[:, spread.argsort(descending=True)[:CHANNELS]]
             shown = shown[order][:, (component @ shown).argsort()]
             axes.imshow(shown.numpy(), aspect="auto", cmap=scale.colours, norm=scale.norm, interpolation="none")
-            axes.set(xticks=[], yticks=[], xlabel=f"the {shown.shape[1]} channels that differ most")
+            axes.set(xticks=[], yticks=[], xlabel=f"the {shown.shape[1]} of {len(spread)} channels that differ most")
             axes.set_title(view.where, fontsize=9, pad=3)
         places[0].set_yticks(range(len(names)), names)
         colour_bar(area, scale, 0.9)
@@ -143,8 +145,10 @@ def theta_section(model: nn.Module, views: list[View], data: Data) -> Section:
     movement = (centres - centres.mean(0)).norm(dim=1).mean()
     finding = "changes next to nothing: the frame is the whole image"
     if shift.max() >= 1:
-        how = "varies" if movement >= 1 else "hardly varies"
-        finding = f"a frame of {areas.mean():.0%} of the image, whose place {how}"
+        how = "zooms in" if areas.mean() < 0.9 else "moves its frame"
+        finding = (
+            f"{how}: to {areas.mean():.0%} of the image, in a place that {'' if movement >= 1 else 'hardly '}varies"
+        )
     figures = (
         f"Over the {len(shift):,} test images: the frame covers {areas.mean():.0%} of the image and its centre lies "
         f"{movement:.1f} pixels from where it lies on average (means); no corner is more than {shift.max():.1f} pixels "

@@ -63,7 +63,7 @@ def plot_comparison(folder: Path, fingerprint: str) -> None:
             draw(axes, history, field, color=COLOURS.get(shown_name(name), OTHER_COLOUR), linewidth=1.8)
             set_epochs(axes, epochs, ticks=4)
             axes.tick_params(labelleft=column == 0, labelbottom=axes is below)
-        verdict = f"{gain(history, control):+.2f} points" if control else f"{history[-1].test_acc:.2f}%, no control"
+        verdict = f"this run: {gain(history, control):+.2f}" if control else f"{history[-1].test_acc:.2f}%, no control"
         above.set_title(f"{shorten(shown_name(name), 24)}\n{verdict}", fontsize=10, weight="bold")
         above.set_ylim(middle_range(accuracies, 0.05))
         below.set(ylim=loss_range, yscale="log")
@@ -84,8 +84,8 @@ def plot_comparison(folder: Path, fingerprint: str) -> None:
     figure.text(
         0.5,
         1 - 0.62 / height,
-        "On test images. Dashed in grey: the control, the same network without the block. Points: the difference at\n"
-        "the last epoch that both have. One run each, so chance is in it.",
+        "On test images. Dashed in grey: the block's control, the same network without it. Figures: points of\n"
+        "accuracy above it at the last epoch. One run each: how much of that is chance, only further seeds can tell.",
         ha="center",
         color="#555555",
     )

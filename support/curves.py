@@ -57,10 +57,10 @@ def plot_run(
     """
     beside = read_run(path.with_name(f"{control}.csv"), fingerprint)[: len(history)] if control else []
     last = history[-1]
-    result = f"{last.test_acc:.2f}% of test images right after epoch {last.epoch}"
-    title = f"{shown_name(path.stem)} on {name_in(fingerprint)}: {result}"
+    title = f"{shown_name(path.stem)} on {name_in(fingerprint)}, epoch {last.epoch}: "
+    title += f"{last.test_acc:.2f}% of test images right"
     if beside:
-        title += f",\nits control {beside[-1].test_acc:.2f}%"
+        title += f";\nits control: {beside[-1].test_acc:.2f}%"
         title += "" if len(beside) == len(history) else f" after epoch {len(beside)}"
 
     figure = Figure(figsize=(WIDTH, 4.4), dpi=DPI)
