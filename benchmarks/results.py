@@ -203,11 +203,11 @@ def draw_gain(path: Path) -> None:
     figure.text(0.5, 0.91, "Dots: seeds. Bars: 95% intervals of their mean, in colour where they leave out zero.",
                 ha="center", color="#555555")  # fmt: skip
     for task, axes in zip(TASKS, figure.subplots(1, 2), strict=True):
-        differences = {row: gains(task, *pair) for row, pair in enumerate(rows.values())}
-        dots = [0, *(dot for of_row in differences.values() for dot in of_row)]
+        differences = [gains(task, *pair) for pair in rows.values()]
+        dots = [0, *(dot for of_row in differences for dot in of_row)]
         margin = 0.25 * (max(dots) - min(dots))  # a wider interval runs off the panel, rather than squeeze the others
         axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(min(dots) - margin, max(dots) + margin))
-        for (name, _), (row, of_row) in zip(rows.values(), differences.items(), strict=True):
+        for row, ((name, _), of_row) in enumerate(zip(rows.values(), differences, strict=True)):
             if of_row:
                 draw_row(axes, row, of_row, COLOURS.get(name, OTHER_COLOUR) if leaves_out_zero(of_row) else GREY)
         axes.axvline(0, color="black", linewidth=1)

@@ -169,7 +169,7 @@ def commands() -> list[str]:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_commands_are_understood(command, tmp_path, monkeypatch):
+def test_commands_are_understood(command, tmp_path):
     """Up to the work that they would start, where `--help` ends them."""
     script, *flags = shlex.split(command)
     assert (ROOT / script).exists()
@@ -178,11 +178,19 @@ def test_commands_are_understood(command, tmp_path, monkeypatch):
         assert (result.status, result.err) == (0, "")
 
 
+def anchors(text: str) -> set[str]:
+    """What the headings of a document are linked by: in small letters, without punctuation, hyphens for spaces."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_somewhere(document):
-    for target in re.findall(r"\]\(([^)#]+)\)", DOCUMENTS[document]):
+    for target, heading in re.findall(r"\]\(([^)#]+)(?:#([^)]+))?\)", DOCUMENTS[document]):
         if not target.startswith("https://"):
-            assert ((ROOT / document).parent / unquote(target)).exists(), target
+            path = (ROOT / document).parent / unquote(target)
+            assert path.exists(), target
+            assert not heading or heading in anchors(path.read_text(encoding="utf-8")), heading
 
 
 def code_blocks(text: str) -> list[str]:
