@@ -19,11 +19,11 @@ from networks import NETWORKS, ROOT, build
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from support.figures import COLOURS, DPI, GREY, OTHER_COLOUR, WIDTH, default_style, save
+from support.figures import COLOURS, DPI, GREY, GRID_GREY, OTHER_COLOUR, TEXT_GREY, WIDTH, default_style, save
 from support.history import Epoch, read_csv
 
 RUNS = ROOT / "benchmarks" / "runs"
-EPOCHS = (1, 10, 50, 100)  # in the tables beside the published figures, which end with the last that all runs have
+EPOCHS = (1, 10, 30, 50, 100)  # in the tables beside the published figures
 # 97.5% point of Student's t, by number of seeds
 T_QUANTILE = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 
@@ -141,30 +141,26 @@ def read_published() -> dict[tuple[str, int], dict[str, str]]:
 
 
 def beside_the_published(field: str, digits: int) -> str:
-    """Each script's test accuracy or loss with seed 0 at some epochs, published / ours."""
+    """Each script's test accuracy or loss with seed 0 at some epochs, published / ours; `-` where there is none."""
     published = read_published()
-    histories = read_plots()
-    last = min(len(history) for history in histories.values())
-    epochs = sorted({*(epoch for epoch in EPOCHS if epoch < last), last})
-    rows = []
-    for name, history in histories.items():
-        row = [name]
-        for epoch in epochs:
-            theirs = published.get((name, epoch))
-            text = f"{float(theirs[field]):.{digits}f}" if theirs else "-"
-            row.append(f"{text} / {getattr(history[epoch - 1], field):.{digits}f}")
-        rows.append(row)
-    return markdown(["published / ours", *(f"epoch {epoch}" for epoch in epochs)], rows)
+
+    def cell(name: str, history: list[Epoch], epoch: int) -> str:
+        theirs, ours = published.get((name, epoch)), history[epoch - 1 : epoch]
+        figures = [float(theirs[field]) if theirs else None, getattr(ours[0], field) if ours else None]
+        return " / ".join("-" if figure is None else f"{figure:.{digits}f}" for figure in figures)
+
+    rows = [[name, *(cell(name, history, epoch) for epoch in EPOCHS)] for name, history in read_plots().items()]
+    return markdown(["published / ours", *(f"epoch {epoch}" for epoch in EPOCHS)], rows)
 
 
 def over_fitting() -> str:
-    """Where each network's test loss is lowest with seed 0, and what it and the training accuracy are at the end."""
+    """Where each network's test loss is lowest with seed 0, and what it and the accuracies are at the end."""
     rows = []
     for name, history in read_plots().items():
         lowest, last = min(history, key=lambda epoch: epoch.test_loss), history[-1]
-        row = [name, f"{lowest.test_loss:.2f}", str(lowest.epoch), f"{last.test_loss:.2f}"]
+        row = [name, f"{lowest.test_loss:.2f}", str(lowest.epoch), str(last.epoch), f"{last.test_loss:.2f}"]
         rows.append([*row, f"{last.train_acc:.1f}", f"{last.test_acc:.2f}"])
-    header = ["run", "lowest test loss", "at epoch", "last test loss", "last train accuracy", "last test accuracy"]
+    header = ["run", "lowest test loss", "at epoch", "last epoch", "test loss", "train accuracy", "test accuracy"]
     return markdown(header, rows)
 
 
@@ -187,7 +183,7 @@ def draw_row(axes: Axes, row: int, differences: list[float], colour: str) -> Non
     axes.plot(differences, [row] * len(differences), "o", color=colour, markersize=4)
     text = f"{interval(differences)}\nn={len(differences)}"
     axes.annotate(text, (1, row), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
-                  color="black" if colour != GREY else "#555555")  # fmt: skip
+                  color="black" if colour != GREY else TEXT_GREY)  # fmt: skip
 
 
 @default_style
@@ -201,7 +197,7 @@ def draw_gain(path: Path) -> None:
     figure.subplots_adjust(left=0.18, right=0.87, top=0.82, bottom=0.11, wspace=0.45)
     figure.suptitle("What each block adds to the same network without it", fontsize=12, weight="bold", y=0.985)
     figure.text(0.5, 0.91, "Dots: seeds. Bars: 95% intervals of their mean, in colour where they leave out zero.",
-                ha="center", color="#555555")  # fmt: skip
+                ha="center", color=TEXT_GREY)  # fmt: skip
     for task, axes in zip(TASKS, figure.subplots(1, 2), strict=True):
         differences = [gains(task, *pair) for pair in rows.values()]
         dots = [0, *(dot for of_row in differences for dot in of_row)]
@@ -214,7 +210,7 @@ def draw_gain(path: Path) -> None:
         axes.axhline(len(BLOCKS) - 0.5, color=GREY, linewidth=0.8)
         axes.set(xlabel="points of test accuracy", yticks=[])
         axes.set_title(f"{task.title}, epoch {task.epoch}", fontsize=10)
-        axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+        axes.grid(axis="x", color=GRID_GREY, linewidth=0.6)
         axes.spines[["top", "right", "left"]].set_visible(False)
     figure.axes[0].set_yticks(range(len(rows)), rows)
     save(figure, path)

@@ -10,7 +10,7 @@ from support.attention_panels import Section
 from support.attention_sections import SECTIONS, cam_section
 from support.curves import shown_name
 from support.dataset import Data
-from support.figures import DPI, WIDTH, default_style, save
+from support.figures import DPI, TEXT_GREY, WIDTH, default_style, save
 from support.record import Record
 
 
@@ -51,7 +51,7 @@ def draw_figure(model: nn.Module, data: Data, name: str, what: str) -> Figure | 
     *areas, foot = figure.subfigures(len(heights) + 1, 1, height_ratios=[*heights, 0.3])
     for words, area, title, text, section in zip(areas[::2], areas[1::2], titles, figures, found, strict=True):
         words.text(0.015, 0.93, title, va="top", fontsize=11.5, weight="bold")
-        words.text(0.015, 0.06, text, va="bottom", color="#555555", linespacing=1.3)
+        words.text(0.015, 0.06, text, va="bottom", color=TEXT_GREY, linespacing=1.3)
         section.draw(area)
-    foot.text(0.015, 0.2, f"Trained on {what}.", color="#555555")
+    foot.text(0.015, 0.2, f"Trained on {what}.", color=TEXT_GREY)
     return figure

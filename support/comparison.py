@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from support import shapes
-from support.curves import CONTROL_LINE, draw, gain, read_run, set_epochs, shown_name
+from support.curves import CONTROL_LINE, draw, gain, set_epochs, shown_name
 from support.dataset import name_in
-from support.figures import COLOURS, DPI, OTHER_COLOUR, WIDTH, default_style, read_metadata, save, shorten
-from support.history import Epoch
+from support.figures import COLOURS, DPI, OTHER_COLOUR, TEXT_GREY, WIDTH, default_style, read_metadata, save, shorten
+from support.history import Epoch, read_csv
 
 COLUMNS = 4
 
@@ -20,9 +20,10 @@ def read_folder(folder: Path, fingerprint: str) -> dict[str, tuple[list[Epoch], 
 
     The scripts of this project come first; a run that only serves as another's control is left out.
     """
-    runs = {path.stem: read_run(path, fingerprint) for path in sorted(folder.glob("*.csv"))}
+    labels = {path.stem: read_metadata(path.with_suffix(".png")) for path in sorted(folder.glob("*.csv"))}
+    runs = {name: read_csv(folder / f"{name}.csv") for name in labels if labels[name].get("Source") == fingerprint}
     runs = {name: history for name, history in runs.items() if history}
-    control = {name: read_metadata(folder / f"{name}.png").get("Control", "") for name in runs}
+    control = {name: labels[name].get("Control", "") for name in runs}
     known = list(COLOURS)
     names = sorted(runs, key=lambda name: known.index(shown_name(name)) if shown_name(name) in known else 99)
     return {name: (runs[name], runs.get(control[name], [])) for name in names if name not in control.values()}
@@ -53,7 +54,7 @@ def plot_comparison(folder: Path, fingerprint: str) -> None:
     loss_range = [math.exp(end) for end in middle_range([math.log(max(loss, 1e-6)) for loss in losses], 0.05)]
     height = figure.get_figheight()
     grid = figure.add_gridspec(
-        bands, columns, left=0.075, right=0.99, top=1 - 1.25 / height, bottom=0.5 / height, hspace=0.28, wspace=0.14
+        bands, columns, left=0.075, right=0.98, top=1 - 1.25 / height, bottom=0.5 / height, hspace=0.28, wspace=0.14
     )
     for number, (name, (history, control)) in enumerate(runs.items()):
         band, column = divmod(number, columns)
@@ -85,9 +86,9 @@ def plot_comparison(folder: Path, fingerprint: str) -> None:
         0.5,
         1 - 0.62 / height,
         "On test images. Dashed in grey: the block's control, the same network without it. Figures: points of\n"
-        "accuracy above it at the last epoch. One run each: how much of that is chance, only further seeds can tell.",
+        "accuracy above it at the last epoch of both. One run each: only further seeds can tell how much is chance.",
         ha="center",
-        color="#555555",
+        color=TEXT_GREY,
     )
     ending = "-shapes" if data == shapes.NAME else ""
     save(figure, folder / f"comparison{ending}.png", Source=fingerprint)

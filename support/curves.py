@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from support.dataset import name_in, printable
-from support.figures import DPI, GREY, WIDTH, default_style, read_metadata, save
+from support.figures import DPI, GREY, GRID_GREY, TEXT_GREY, WIDTH, default_style, read_metadata, save
 from support.history import Epoch, read_csv
 
 TRAIN, TEST = "#0072B2", "#D55E00"
@@ -34,7 +34,7 @@ def set_epochs(axes: Axes, epochs: int, ticks: int) -> None:
     margin = max(0.5, 0.02 * epochs)
     axes.set_xlim(1 - margin, epochs + margin)
     axes.xaxis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
-    axes.grid(color="#DDDDDD", linewidth=0.6)
+    axes.grid(color=GRID_GREY, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -71,7 +71,7 @@ def plot_run(
         f"{parameters:,} parameters. One run: other seeds end elsewhere. Training figures are means over an epoch in\n"
         "which the model changes, with dropout where it has any: early on, test may look better than training.",
         ha="center",
-        color="#555555",
+        color=TEXT_GREY,
     )
     figure.subplots_adjust(left=0.065, right=0.985, bottom=0.225, top=0.84, wspace=0.17)
     loss, accuracy = figure.subplots(1, 2)

@@ -18,7 +18,7 @@ from support.files import replacing
 WIDTH = 8.75  # inches: 840 pixels at 96 to the inch, as wide as a web page's column; so 9 points stay 9
 DPI = 160
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # a font without bold is no news to a user
-GREY = "#777777"
+TEXT_GREY, GREY, GRID_GREY = "#555555", "#777777", "#DDDDDD"
 
 # Colours by Okabe and Ito, which the colour-blind can tell apart.
 COLOURS = {
