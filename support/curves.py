@@ -76,7 +76,8 @@ def plot_run(
     figure.subplots_adjust(left=0.065, right=0.985, bottom=0.225, top=0.84, wspace=0.17)
     loss, accuracy = figure.subplots(1, 2)
     for axes, field in ((loss, "loss"), (accuracy, "acc")):
-        draw(axes, beside, f"test_{field}", label=f"test, control ({shown_name(control)})", **CONTROL_LINE)
+        if beside:
+            draw(axes, beside, f"test_{field}", label=f"test, control ({shown_name(control)})", **CONTROL_LINE)
         draw(axes, history, f"train_{field}", label="training", color=TRAIN, linestyle=(0, (5, 1.5)))
         draw(axes, history, f"test_{field}", label="test", color=TEST, linewidth=2)
         set_epochs(axes, epochs, ticks=10)
@@ -85,15 +86,10 @@ def plot_run(
     loss.set(ylabel="loss (cross-entropy)", ylim=(0, 2.4 if highest < 2.4 else 1.25 * highest))
     lowest = min(min(epoch.train_acc, epoch.test_acc) for epoch in history)
     accuracy.set(ylabel="accuracy (%)", ylim=(30 if lowest > 30 else 0, 101))
-    accuracy.legend(*legend_without_empty_lines(accuracy), loc="lower right", frameon=False)
+    accuracy.legend(loc="lower right", frameon=False, reverse=True)
     mark_lowest_loss(loss, history)
     mark_gap(accuracy, last)
     save(figure, path, Source=fingerprint, Control=control)
-
-
-def legend_without_empty_lines(axes: Axes) -> tuple[list, list[str]]:
-    lines = [line for line in axes.lines if len(line.get_xdata())]
-    return lines[::-1], [line.get_label() for line in lines[::-1]]
 
 
 def mark_lowest_loss(axes: Axes, history: list[Epoch]) -> None:
