@@ -5,8 +5,6 @@ python "Multi-Head Attention.py" --data shapes      on images the program draws:
 python "Multi-Head Attention.py" --help             every flag
 """
 
-import math
-
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -59,7 +57,7 @@ class MultiHeadAttention(nn.Module):
     def weights(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) to A, (N, h, HW, HW): row i, of positions counted row by row, is where i attends to."""
         q, k, _ = self.heads(x)
-        return (q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])).softmax(dim=-1)
+        return (q @ k.transpose(2, 3) / q.shape[-1] ** 0.5).softmax(dim=-1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = F.scaled_dot_product_attention(*self.heads(x))  # (N, h, HW, d): weights(x) @ values

@@ -5,8 +5,6 @@ python Self-Attention.py --data shapes      on images the program draws: no down
 python Self-Attention.py --help             every flag
 """
 
-import math
-
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -59,7 +57,7 @@ class SelfAttention(nn.Module):
     def weights(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) to A, (N, HW, HW): row i, of positions counted row by row, is where i attends to."""
         q, k, _ = self.qkv(x)
-        return (q @ k.transpose(1, 2) / math.sqrt(q.shape[-1])).softmax(dim=-1)
+        return (q @ k.transpose(1, 2) / q.shape[-1] ** 0.5).softmax(dim=-1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = F.scaled_dot_product_attention(*self.qkv(x))  # (N, HW, C): weights(x) @ values, in one call

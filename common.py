@@ -19,6 +19,8 @@ from support import command_line
 from support.cpu import tune_cpu
 from support.dataset import Data, normalize
 from support.errors import UserError, plain_errors
+from support.image_tree import read_tree, refuse_foreign_folder
+from support.shapes import draw_shapes
 from support.terminal import bar
 
 # ---- data ----------------------------------------------------------------------------------------------
@@ -35,11 +37,7 @@ def load_data(source: str) -> Data:
         UserError: the folder is not usable, a picture cannot be read, or CIFAR-10 cannot be had.
     """
     if source == "shapes":
-        from support.shapes import draw_shapes
-
         return draw_shapes()
-    from support.image_tree import read_tree, refuse_foreign_folder
-
     folder = Path(source)
     if not source or (not folder.is_dir() and source != "data"):  # the default folder alone is made if need be
         raise UserError(f"--data {source}: there is no such folder; for drawn images say --data shapes", 2)

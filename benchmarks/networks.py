@@ -9,8 +9,7 @@ from typing import NamedTuple
 from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))  # the scripts say `from common import ...`
+sys.path.insert(0, str(ROOT))  # the scripts say `from common import ...`
 
 
 class Network(NamedTuple):

@@ -2,7 +2,7 @@
 
     python benchmarks/results.py
 
-Reads `plots/<run>.csv` (CIFAR-10, seed 0), `benchmarks/runs/jpeg-copy/seed<k>/<run>.csv` (further seeds) and
+Reads `plots/<run>.csv` and `benchmarks/runs/jpeg-copy/seed<k>/<run>.csv` (JPEG copy of CIFAR-10, seed 0 and all) and
 `benchmarks/runs/shapes/seed<k>/<run>.csv` (drawn shapes), as the scripts write them, and `published.csv` beside
 this file. What a block adds is its run minus its control's of the same seed, at a fixed epoch, never the best.
 """
@@ -32,17 +32,17 @@ class Task(NamedTuple):
     """Images that networks were trained on: where the runs are, and the epoch at which they are compared."""
 
     title: str
-    folders: dict[int, list[Path]]  # by seed
+    folders: list[tuple[int, Path]]  # each with its runs' seed
     epoch: int
 
 
 TASKS = [
     Task(
         "JPEG copy of CIFAR-10",
-        {seed: [RUNS / "jpeg-copy" / f"seed{seed}", *([ROOT / "plots"] if seed == 0 else [])] for seed in range(10)},
+        [*((seed, RUNS / "jpeg-copy" / f"seed{seed}") for seed in range(10)), (0, ROOT / "plots")],
         epoch=30,
     ),
-    Task("drawn shapes", {seed: [RUNS / "shapes" / f"seed{seed}"] for seed in range(10)}, epoch=20),
+    Task("drawn shapes", [(seed, RUNS / "shapes" / f"seed{seed}") for seed in range(10)], epoch=20),
 ]
 BLOCKS = {name: (name, network.control) for name, network in NETWORKS.items() if network.control}
 LOOKING = {  # what of self-attention's gain is due to looking
@@ -56,10 +56,9 @@ LOOKING = {  # what of self-attention's gain is due to looking
 def read_runs(task: Task, name: str) -> dict[int, list[Epoch]]:
     """A network's histories by seed, those that reach the task's epoch, up to it."""
     runs = {}
-    for seed, folders in task.folders.items():
-        for folder in folders:
-            if len(history := read_csv(folder / f"{name}.csv")) >= task.epoch:
-                runs[seed] = history[: task.epoch]
+    for seed, folder in task.folders:
+        if len(history := read_csv(folder / f"{name}.csv")) >= task.epoch:
+            runs[seed] = history[: task.epoch]
     return runs
 
 

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 from common import evaluate, load_data, train_epoch
-from support.command_line import find_device
+from support.command_line import Parser, find_device, natural, whole
 from support.cpu import tune_cpu
 from support.errors import finish, plain_errors
 
@@ -65,7 +65,7 @@ def tutorial(model: nn.Module, data: list[Tensor], options: argparse.Namespace) 
     relu_before_pool(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
     train = DataLoader(Pictures(*data[:2]), options.batch_size, shuffle=True, num_workers=options.workers)
-    test = DataLoader(Pictures(*data.tensors), options.batch_size, num_workers=options.workers)
+    test = DataLoader(Pictures(*data[2:]), options.batch_size, num_workers=options.workers)
     tutorial_pass(model, test, options.device, optimizer)
     while True:
         yield
@@ -92,7 +92,8 @@ def start(loop: Callable, network: str, options: argparse.Namespace) -> None:
     global epochs
     multiprocessing.set_start_method(None, force=True)  # DataLoader's workers start as in a script of one's own
     data = load_data(options.data)
-    cut = [t[torch.arange(options.images // by) % len(t)] for t, by in zip(data.tensors, (1, 1, 5, 5), strict=True)]
+    sizes = [options.images] * 2 + [max(1, options.images // 5)] * 2
+    cut = [tensor[torch.arange(size) % len(tensor)] for tensor, size in zip(data.tensors, sizes, strict=True)]
     epochs = loop(build(network, len(data.classes)).to(options.device), cut, options)
     next(epochs)
 
@@ -117,15 +118,15 @@ def compare(script: str, options: argparse.Namespace) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("scripts", nargs="*", default=SCRIPTS, help="scripts without .py (default: all seven)")
     parser.add_argument("--data", default="shapes")
     parser.add_argument("--device", type=find_device, default="auto")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of the project's loop")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--workers", type=int, default=2, help="of the tutorial's DataLoader")
-    parser.add_argument("--images", type=int, default=5000, help="training images an epoch; a fifth to test")
-    parser.add_argument("--rounds", type=int, default=3, help="epochs of each loop")
+    parser.add_argument("--batch-size", type=natural, default=64)
+    parser.add_argument("--workers", type=whole, default=2, help="of the tutorial's DataLoader")
+    parser.add_argument("--images", type=natural, default=5000, help="training images an epoch; a fifth to test")
+    parser.add_argument("--rounds", type=natural, default=3, help="epochs of each loop")
     options = parser.parse_args()
     if unknown := sorted(set(options.scripts) - set(SCRIPTS)):
         finish(f"unknown scripts: {', '.join(unknown)}; there are {', '.join(SCRIPTS)}", 2)

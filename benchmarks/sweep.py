@@ -43,7 +43,13 @@ def parse() -> argparse.Namespace:
     add("--data", default="data", help="as the scripts take it")
     add("--precision", choices=["fp32", "bf16"], default="fp32", help="as the scripts take it")
     add("--out", type=writable_folder, default="runs", help="the folder for the seeds' folders")
-    return parser.parse_args()
+    options = parser.parse_args()
+    try:
+        for seed in options.seeds:
+            writable_folder(options.out / f"seed{seed}")
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"argument --out: {error}")
+    return options
 
 
 def start(run: Run, options: argparse.Namespace) -> subprocess.Popen:
@@ -88,10 +94,11 @@ def train(runs: list[Run], options: argparse.Namespace) -> list[Run]:
 
 def main() -> None:
     options = parse()
-    runs = []
-    for seed in options.seeds:
-        folder = writable_folder(options.out / f"seed{seed}")
-        runs += [Run(name, seed, folder / f"{name}{suffix(options.data)}.csv") for name in options.networks]
+    runs = [
+        Run(name, seed, options.out / f"seed{seed}" / f"{name}{suffix(options.data)}.csv")
+        for seed in options.seeds
+        for name in options.networks
+    ]
     try:
         failed = train(runs, options)
     except KeyboardInterrupt:

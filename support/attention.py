@@ -76,7 +76,7 @@ def weight_statistics(model: nn.Module, view: View, images: Tensor) -> tuple[Ten
         weights = view.method(x).float()
         weights = weights.reshape(len(x), -1, *weights.shape[-2:])  # (N, heads, HW, HW)
         n = weights.shape[-1]
-        positions = (-(weights * weights.clamp(min=1e-12).log()).sum(-1)).exp().mean(-1)  # (N, heads)
+        positions = torch.special.entr(weights).sum(-1).exp().mean(-1)  # (N, heads)
         unit = weights / weights.norm(dim=-1, keepdim=True)
         cosine = (unit.sum(2).square().sum(-1) - n) / (n * (n - 1))  # (N, heads), pairs of different positions
         # forward, since a call would come back to this question

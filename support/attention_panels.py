@@ -1,6 +1,6 @@
 """The parts that attention pictures are made of: rows of photographs and maps, outlines, colour bars."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -49,12 +49,8 @@ def first_of_each_class(data: Data, count: int) -> Tensor:
     return torch.stack([(data.test_labels == label).nonzero()[0, 0] for label in labels])
 
 
-def class_name(data: Data, label: int) -> str:
-    return shorten(data.classes[label], 14)
-
-
-def class_names(data: Data, chosen: Tensor) -> list[str]:
-    return [class_name(data, label) for label in data.test_labels[chosen]]
+def class_names(data: Data, labels: Iterable[int]) -> list[str]:
+    return [shorten(data.classes[label], 14) for label in labels]
 
 
 def photograph(image: Tensor, decorate: Panel = lambda axes: None) -> Panel:
@@ -75,12 +71,12 @@ def heat(values: Tensor, scale: Scale, decorate: Panel = lambda axes: None) -> P
     return panel
 
 
-def outline(axes: Axes, patch: Patch) -> None:
+def outline(patch: Patch) -> Panel:
     """Draws a patch's border in white between black, to be seen on any image."""
     patch.set(
         fill=False, edgecolor="white", linewidth=1.6, path_effects=[withStroke(linewidth=3.6, foreground="black")]
     )
-    axes.add_patch(patch)
+    return lambda axes: axes.add_patch(patch)
 
 
 def cell_of(query: str, h: int, w: int) -> tuple[int, int]:
@@ -93,7 +89,7 @@ def mark_cell(query: str, h: int, w: int) -> Panel:
     """Outlines the cell of a map (h, w) that a query pixel lies in."""
     row, column = cell_of(query, h, w)
     height, width = 32 / h, 32 / w
-    return lambda axes: outline(axes, Rectangle((column * width, row * height), width, height))
+    return outline(Rectangle((column * width, row * height), width, height))
 
 
 def name_queries(names: set[str]) -> Panel:

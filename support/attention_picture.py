@@ -32,7 +32,9 @@ def find_sections(model: nn.Module, data: Data) -> list[Section]:
     for kind, (section, at_once) in SECTIONS.items():
         alike = [view for view in views if view.kind == kind]
         sections += [section(model, alike[i : i + at_once], data) for i in range(0, len(alike), at_once)]
-    return sections or [cam for cam in [cam_section(model, data)] if cam]
+    if not sections and (cam := cam_section(model, data)):
+        sections.append(cam)
+    return sections
 
 
 @default_style

@@ -14,7 +14,6 @@ from support.attention_panels import (
     Scale,
     Section,
     cell_of,
-    class_name,
     class_names,
     colour_bar,
     first_of_each_class,
@@ -70,7 +69,7 @@ def weights_section(model: nn.Module, views: list[View], data: Data) -> Section:
         "of what it is added to. Distance: between what two positions of an image attend to (cosine; 0: the same, "
         "1: nothing in common). Means over the test images."
     )
-    rows = list(zip(class_names(data, chosen), zip(*columns, strict=True), strict=True))
+    rows = list(zip(class_names(data, data.test_labels[chosen]), zip(*columns, strict=True), strict=True))
     looks = "looks" if heads == 1 else "its heads look"
     return panel_rows(f"{looks} {', '.join(findings)}", " ".join(figures), rows, titles, scale)
 
@@ -91,7 +90,7 @@ def positions_section(model: nn.Module, views: list[View], data: Data) -> Sectio
         for view, gate, spread in zip(views, gates, spreads, strict=True)
     )
     rows += [(view.where, [heat(gate[i], scale) for i in chosen]) for view, gate in zip(views, gates, strict=True)]
-    return panel_rows(finding, figures, rows, class_names(data, chosen), scale)
+    return panel_rows(finding, figures, rows, class_names(data, data.test_labels[chosen]), scale)
 
 
 def channels_section(model: nn.Module, views: list[View], data: Data) -> Section:
@@ -106,7 +105,7 @@ def channels_section(model: nn.Module, views: list[View], data: Data) -> Section
     order = component.argsort()
     limit = max(1e-6, *(difference.abs().max().item() for difference in differences))
     scale = Scale(Normalize(-limit, limit), "PuOr_r", "gate minus channel's mean", plain_ticks(-limit, 0, limit))
-    names = [class_name(data, classes[k]) for k in order]
+    names = class_names(data, [classes[k] for k in order])
     finding = "gates channels nearly alike for all classes"
     if max(spread.mean() for spread in spreads) >= 0.005:
         ends = [" and ".join(end) for end in (names[:2], names[-2:])] if len(names) > 3 else [names[0], names[-1]]
@@ -137,10 +136,10 @@ def theta_section(model: nn.Module, views: list[View], data: Data) -> Section:
     [view] = views
     chosen = first_of_each_class(data, IMAGES_ACROSS)
     images = data.test_images[chosen]
-    corners = frames(ask(model, view.block, view.method, data.test_images))  # (N, 4, 2)
+    theta = ask(model, view.block, view.method, data.test_images)  # (N, 2, 3)
+    corners = frames(theta)  # (N, 4, 2)
     shift = (corners - frames(torch.eye(2, 3)[None])).norm(dim=2)  # (N, 4) pixels, from the whole image's corners
-    x, y = corners.unbind(2)
-    areas = (x * y.roll(-1, 1) - x.roll(-1, 1) * y).sum(1).abs() / 2 / 32**2
+    areas = theta[:, :, :2].det().abs()  # as shares of the image's
     centres = corners.mean(1)  # (N, 2)
     movement = (centres - centres.mean(0)).norm(dim=1).mean()
     finding = "changes next to nothing: the frame is the whole image"
@@ -156,19 +155,16 @@ def theta_section(model: nn.Module, views: list[View], data: Data) -> Section:
     )
     sampled = ask(model, view.block, view.block.forward, images).add(1).div(2).clamp(0, 1)
 
-    def framed(k: int) -> Panel:
-        border = corners[chosen[k]].numpy()
-        return photograph(images[k], lambda axes: outline(axes, Polygon(border)))
-
-    rows = [("frame", [framed(k) for k in range(len(images))]), ("sampled", [photograph(image) for image in sampled])]
-    return panel_rows(finding, figures, rows, class_names(data, chosen))
+    borders = [outline(Polygon(border)) for border in corners[chosen].numpy()]
+    rows = [("frame", list(map(photograph, images, borders))), ("sampled", list(map(photograph, sampled)))]
+    return panel_rows(finding, figures, rows, class_names(data, data.test_labels[chosen]))
 
 
 def cam_section(model: nn.Module, data: Data) -> Section | None:
     """Grad-CAM, where a model has no block to ask."""
     chosen = first_of_each_class(data, IMAGES_ACROSS)
-    images = data.test_images[chosen]
-    cam = grad_cam(model, images, data.test_labels[chosen])
+    images, labels = data.test_images[chosen], data.test_labels[chosen]
+    cam = grad_cam(model, images, labels)
     if cam is None:
         return None
     share = cam.flatten(1)
@@ -180,7 +176,13 @@ def cam_section(model: nn.Module, data: Data) -> Section | None:
     )
     scale = Scale(Normalize(0, 1), INK, "Grad-CAM", plain_ticks(0, 0.5, 1))
     rows = [("", [photograph(image) for image in images]), ("Grad-CAM", [heat(values, scale) for values in cam])]
-    return panel_rows("Grad-CAM, since this network has no attention", figures, rows, class_names(data, chosen), scale)
+    return panel_rows(
+        "Grad-CAM, since this network has no attention",
+        figures,
+        rows,
+        class_names(data, labels),
+        scale,
+    )
 
 
 # of each kind: what draws it, and how many blocks it takes at once

@@ -28,7 +28,7 @@ def number(kind: type, low: float, high: float, meaning: str) -> Callable[[str],
 
 
 natural = number(int, 1, 10**9, "a whole number from 1")
-whole = number(int, 0, 2**63, "a whole number from 0")
+whole = number(int, 0, math.inf, "a whole number from 0")
 positive = number(float, sys.float_info.min, sys.float_info.max, "a number above 0")
 
 
@@ -44,14 +44,14 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def writable_folder(name: str) -> Path:
+def writable_folder(name: str | Path) -> Path:
     """An argparse type: the folder of that name, made if need be, once a trial file was written there."""
     folder = Path(name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise argparse.ArgumentTypeError(f"cannot write in the folder {name!r} ({error.strerror})") from error
+        raise argparse.ArgumentTypeError(f"cannot write in the folder {str(name)!r} ({error.strerror})") from error
     return folder
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from support import shapes
-from support.curves import CONTROL_LINE, draw, gain, set_epochs, shown_name
+from support.curves import CONTROL_LINE, draw, gain, read_run, set_epochs, shown_name
 from support.dataset import name_in
 from support.figures import COLOURS, DPI, OTHER_COLOUR, TEXT_GREY, WIDTH, default_style, read_metadata, save, shorten
-from support.history import Epoch, read_csv
+from support.history import Epoch
 
 COLUMNS = 4
 
@@ -20,10 +19,8 @@ def read_folder(folder: Path, fingerprint: str) -> dict[str, tuple[list[Epoch], 
 
     The scripts of this project come first; a run that only serves as another's control is left out.
     """
-    labels = {path.stem: read_metadata(path.with_suffix(".png")) for path in sorted(folder.glob("*.csv"))}
-    runs = {name: read_csv(folder / f"{name}.csv") for name in labels if labels[name].get("Source") == fingerprint}
-    runs = {name: history for name, history in runs.items() if history}
-    control = {name: labels[name].get("Control", "") for name in runs}
+    runs = {csv.stem: history for csv in sorted(folder.glob("*.csv")) if (history := read_run(csv, fingerprint))}
+    control = {name: read_metadata(folder / f"{name}.png").get("Control", "") for name in runs}
     known = list(COLOURS)
     names = sorted(runs, key=lambda name: known.index(shown_name(name)) if shown_name(name) in known else 99)
     return {name: (runs[name], runs.get(control[name], [])) for name in names if name not in control.values()}
@@ -35,12 +32,12 @@ def middle_range(values: list[float], margin: float) -> tuple[float, float]:
 
 
 @default_style
-def plot_comparison(folder: Path, fingerprint: str) -> None:
-    """What each run of a folder changes against its control: a column a run, accuracy above, loss below.
+def plot_comparison(path: Path, fingerprint: str) -> None:
+    """What each run of the path's folder changes against its control: a column a run, accuracy above, loss below.
 
     All panels of a kind have the same axes, whose range is that of the curves after the first tenth of epochs.
     """
-    runs = read_folder(folder, fingerprint)
+    runs = read_folder(path.parent, fingerprint)
     if not runs:
         return
     columns = min(len(runs), COLUMNS)
@@ -69,8 +66,8 @@ def plot_comparison(folder: Path, fingerprint: str) -> None:
         above.set_ylim(middle_range(accuracies, 0.05))
         below.set(ylim=loss_range, yscale="log")
         below.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        below.yaxis.set_minor_formatter(lambda value, _: "")
-        below.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        below.yaxis.set_minor_formatter("")
+        below.yaxis.set_major_formatter("{x:g}")
         below.set_xlabel("epoch")
         if column == 0:
             above.set_ylabel("accuracy (%)")
@@ -90,5 +87,4 @@ def plot_comparison(folder: Path, fingerprint: str) -> None:
         ha="center",
         color=TEXT_GREY,
     )
-    ending = "-shapes" if data == shapes.NAME else ""
-    save(figure, folder / f"comparison{ending}.png", Source=fingerprint)
+    save(figure, path, Source=fingerprint)

@@ -24,13 +24,12 @@ def shown_name(run: str) -> str:
 
 
 def draw(axes: Axes, history: list[Epoch], field: str, **line) -> None:
-    axes.plot([epoch.epoch for epoch in history], [getattr(epoch, field) for epoch in history], **line)
+    marker = "o" if len(history) == 1 else None  # a line of one point shows nothing
+    axes.plot([epoch.epoch for epoch in history], [getattr(epoch, field) for epoch in history], marker=marker, **line)
 
 
 def set_epochs(axes: Axes, epochs: int, ticks: int) -> None:
-    """Gives a panel with its lines the axis of epochs."""
-    for line in axes.lines if epochs == 1 else ():
-        line.set_marker("o")  # a line of one point shows nothing
+    """Gives a panel the axis of epochs."""
     margin = max(0.5, 0.02 * epochs)
     axes.set_xlim(1 - margin, epochs + margin)
     axes.xaxis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
@@ -61,7 +60,8 @@ def plot_run(
     title += f"{last.test_acc:.2f}% of test images right"
     if beside:
         title += f";\nits control: {beside[-1].test_acc:.2f}%"
-        title += "" if len(beside) == len(history) else f" after epoch {len(beside)}"
+        if len(beside) < len(history):
+            title += f" after epoch {len(beside)}"
 
     figure = Figure(figsize=(WIDTH, 4.4), dpi=DPI)
     figure.text(0.5, 0.925, title, ha="center", va="center", fontsize=11.5, weight="bold")

@@ -2,11 +2,9 @@
 
 import logging
 import warnings
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 
-from matplotlib import rc_context, style
+from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -17,7 +15,8 @@ WIDTH = 8.75  # inches: 840 pixels at 96 to the inch, as wide as a web page's co
 DPI = 160
 # the first comes with matplotlib; the others, as far as the system has them, for letters that it lacks
 FONTS = ["DejaVu Sans", "Noto Sans CJK JP", "Microsoft YaHei", "Malgun Gothic", "Hiragino Sans GB", "Arial Unicode MS"]
-SETTINGS = {"text.parse_math": False, "font.size": 9, "font.family": FONTS}
+# a decorator: draws with matplotlib's own settings, whatever the user's are, and takes `$` as it stands
+default_style = style.context(["default", {"text.parse_math": False, "font.size": 9, "font.family": FONTS}])
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # a font that is missing is no news to a user
 TEXT_GREY, GREY, GRID_GREY = "#555555", "#777777", "#DDDDDD"
 
@@ -32,17 +31,6 @@ COLOURS = {
     "STN-Attention": "#CC79A7",
 }
 OTHER_COLOUR = "#8C564B"  # of scripts that are not in the list
-
-
-def default_style(draw: Callable) -> Callable:
-    """A decorator: draws with matplotlib's own settings, whatever the user's are, and takes `$` as it stands."""
-
-    @wraps(draw)
-    def drawn(*arguments, **options):
-        with style.context("default"), rc_context(SETTINGS):
-            return draw(*arguments, **options)
-
-    return drawn
 
 
 @default_style
@@ -62,8 +50,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large pictures, which are not ours
-            image = Image.open(path)
-        with image:
-            return {key: value for key, value in image.info.items() if isinstance(value, str)}
+            with Image.open(path) as image:
+                return {key: value for key, value in image.info.items() if isinstance(value, str)}
     except Exception:  # Pillow refuses files in many ways
         return {}

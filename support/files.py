@@ -25,8 +25,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def remove_leftovers(folder: Path, name: str) -> None:
     """Removes what a run that was killed while it wrote has left of `replacing`."""
-    for leftover in folder.glob(f"{glob.escape(name)}.*.tmp"):
-        leftover.unlink(missing_ok=True)
+    for stem in (name, f"{name}-attention"):
+        for leftover in folder.glob(f"{glob.escape(stem)}.*.tmp"):
+            leftover.unlink(missing_ok=True)
 
 
 def set_aside(folder: Path, name: str, endings: list[str]) -> Path:

@@ -76,7 +76,6 @@ class Record:
             self.settings |= {key: getattr(options, key) for key in ("batch_size", "lr", "seed", "precision")}
         self.history: list[Epoch] = []
         self.drawn, self.next_drawing = 0, 0.0  # epochs that the curves show; when they may be drawn again
-        self.replaces_earlier = False
 
     def __enter__(self) -> "Record":
         options = self.options
@@ -94,8 +93,6 @@ class Record:
             write_csv(self.checkpoint.with_suffix(".csv"), self.history)  # which is behind if a kill came between
         elif options.resume:
             print(f"{self.checkpoint} is not there to go on from: starting with epoch 1")
-        else:
-            self.replaces_earlier = self.checkpoint.exists()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, _) -> None:
@@ -146,7 +143,7 @@ class Record:
         torch.save(contents, buffer)
         with replacing(self.checkpoint) as temporary:
             temporary.write_bytes(buffer.getvalue())
-            if self.replaces_earlier:  # only now that there is something to put in its place
+            if len(history) == 1 and self.checkpoint.exists():  # only now is there something to put in its place
                 self.set_earlier_run_aside()
         write_csv(self.checkpoint.with_suffix(".csv"), history)
 
@@ -156,11 +153,10 @@ class Record:
         place = set_aside(out, name, [".csv", ".png", "-attention.png", ".pt"])
         way_back = quote(["--out", str(place), "--resume"])
         print(f"The earlier run of that name is kept in {place}; to go on with it, start it as before, with {way_back}")
-        self.replaces_earlier = False
 
     def draw_curves(self) -> None:
         """Draws the run's plot and the comparison of the folder's runs."""
         self.drawn, self.next_drawing = len(self.history), time.monotonic() + SECONDS_BETWEEN_DRAWINGS
         path = self.checkpoint.with_suffix(".png")
         curves.plot_run(path, self.history, self.options.epochs, self.fingerprint, self.parameters, self.control)
-        comparison.plot_comparison(path.parent, self.fingerprint)
+        comparison.plot_comparison(path.with_name(f"comparison{suffix(self.options.data)}.png"), self.fingerprint)

@@ -10,8 +10,6 @@ from PIL import Image, ImageDraw
 
 from support.dataset import Data
 
-NAME = "drawn shapes"
-
 
 def draw_shapes(train: int = 5000, test: int = 1000) -> Data:
     """Ten classes of shapes of random place, size, turn and colour, among clutter; always the same images."""
@@ -53,4 +51,4 @@ def draw_shapes(train: int = 5000, test: int = 1000) -> Data:
     outlines = list(shapes.values())
     labels = torch.arange(train + test) % len(outlines)
     images = torch.from_numpy(np.stack([draw(outlines[label]) for label in labels])).permute(0, 3, 1, 2)
-    return Data(NAME, list(shapes), images[:train], labels[:train], images[train:], labels[train:])
+    return Data("drawn shapes", list(shapes), images[:train], labels[:train], images[train:], labels[train:])

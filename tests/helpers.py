@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from networks import NETWORKS, build, load  # noqa: F401, for the tests
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks"))  # where the networks are listed
-from networks import NETWORKS, build, load  # noqa: E402, F401
 
 ATTENTION = [name for name, network in NETWORKS.items() if network.control]
 SCRIPTS = ["CNN", *ATTENTION]

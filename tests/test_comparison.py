@@ -8,6 +8,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from common import load_data
+from support import comparison
 from support.comparison import read_folder
 from support.dataset import fingerprint
 
@@ -74,6 +75,26 @@ def test_runs_on_other_data_are_not_compared(tree, tmp_path):
     assert run("SE-Attention", "--data", other, "--epochs", 1, cwd=tmp_path).status == 0
     for folder, name in ((tree, "CNN"), (other, "SE-Attention")):
         assert list(read_folder(tmp_path / "plots", source(folder))) == [name]
+
+
+def test_a_folder_called_like_the_drawn_shapes_is_not_taken_for_them(tmp_path):
+    tree = make_tree(tmp_path / "drawn shapes")
+    assert run("CNN", "--data", tree, "--epochs", 1, cwd=tmp_path).status == 0
+    assert {path.name for path in (tmp_path / "plots").glob("comparison*")} == {"comparison.png"}
+
+
+def test_a_run_of_one_epoch_can_be_seen_beside_longer_ones(tmp_path, monkeypatch):
+    for name, epochs in (("Short", 1), ("Long", 9)):
+        lines = [f"{k},2.0,30.0,2.0,30.0,1.0\n" for k in range(1, epochs + 1)]
+        (tmp_path / f"{name}.csv").write_text(HEADER + "".join(lines))
+        says = PngInfo()
+        says.add_text("Source", "data (0)")
+        Image.new("1", (4, 4)).save(tmp_path / f"{name}.png", pnginfo=says)
+    drawn = []
+    monkeypatch.setattr(comparison, "save", lambda figure, path, **_: drawn.append(figure))
+    comparison.plot_comparison(tmp_path / "comparison.png", "data (0)")
+    markers = {axes.get_title().partition("\n")[0]: axes.lines[-1].get_marker() for axes in drawn[0].axes[::2]}
+    assert markers == {"Long": "None", "Short": "o"}
 
 
 def test_a_control_is_drawn_beside_its_run_alone(finished, tree, tmp_path):

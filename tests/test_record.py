@@ -203,6 +203,7 @@ def test_a_fresh_start_moves_the_earlier_run_aside(stopped, tree, tmp_path):
     shutil.copytree(stopped, plots)
     (plots / "CNN-attention.png").write_bytes(b"a picture")
     earlier = {path.name: path.read_bytes() for path in plots.glob("CNN*")}
+    (plots / "CNN-attention.png.1.tmp").write_bytes(b"half a picture")  # as a kill leaves it
     other = make_tree(tmp_path / "other", classes=("dog", "eel"))
     result = run("CNN", "--data", other, "--epochs", 1, cwd=tmp_path)
     place = Path("plots") / "earlier" / "CNN-1"

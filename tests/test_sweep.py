@@ -34,6 +34,14 @@ def test_it_trains_what_is_missing_and_goes_on_past_a_failure(tree, tmp_path):
     assert len(rows(out / "CNN.csv")) == 2
 
 
+def test_a_seed_s_folder_that_cannot_be_made_is_said_before_any_run(tree, tmp_path):
+    (tmp_path / "seed1").write_text("a file")
+    process = sweep("--networks", "CNN", "--seeds", 0, 1, "--epochs", 1, "--data", tree, "--out", tmp_path)
+    said, errors = process.communicate(timeout=100)
+    assert (process.returncode, said, errors.count("\n")) == (2, "", 1) and "cannot write in the folder" in errors
+    assert not list(tmp_path.glob("seed0/*"))
+
+
 @posix
 def test_stopped_it_leaves_no_run_behind(tree, tmp_path):
     process = sweep("--networks", "CNN", "--epochs", 5000, "--data", tree, "--out", tmp_path)
