@@ -152,6 +152,21 @@ def beside_the_published(field: str, digits: int) -> str:
     return markdown(["published / ours", *(f"epoch {epoch}" for epoch in EPOCHS)], rows)
 
 
+def later_epochs() -> str:
+    """What each block adds with seed 0, as means over ten epochs; `-` where it or its control has not come so far."""
+    histories = read_plots()
+
+    def cell(name: str, control: str, last: int) -> str:
+        tens = [histories.get(run, [])[last - 10 : last] for run in (name, control)]
+        if min(map(len, tens)) < 10:
+            return "-"
+        ours, theirs = (statistics.mean(epoch.test_acc for epoch in ten) for ten in tens)
+        return f"{ours - theirs:+.2f}"
+
+    rows = [[name, *(cell(name, control, last) for last in (30, 50, 100))] for name, control in BLOCKS.values()]
+    return markdown(["seed 0", *(f"epochs {last - 9} to {last}" for last in (30, 50, 100))], rows)
+
+
 def over_fitting() -> str:
     """Where each network's test loss is lowest with seed 0, and what it and the accuracies are at the end."""
     rows = []
@@ -165,7 +180,7 @@ def over_fitting() -> str:
 
 def tables() -> list[str]:
     published = [beside_the_published("test_acc", 2), beside_the_published("test_loss", 3)]
-    return [*(what_blocks_add(task) for task in TASKS), costs(), *published, over_fitting()]
+    return [*(what_blocks_add(task) for task in TASKS), later_epochs(), costs(), *published, over_fitting()]
 
 
 def draw_row(axes: Axes, row: int, differences: list[float], colour: str) -> None:
