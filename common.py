@@ -223,11 +223,11 @@ def run(
     Args:
         build: called with `num_classes`, and with those of the flags of `add_flags` that were typed.
         control: the name of the run that has the same model without the block, drawn beside this one.
-        add_flags: adds flags that change the model to a parser; without them `build` takes its own defaults.
+        add_flags: adds to a parser the flags that change the model; for those not typed `build` has its defaults.
     """
     options = command_line.parse(build, add_flags)
     with plain_errors(options):
-        # here, since --help need not wait for matplotlib; and before training, so that nothing is missing after it
+        # here, since --help need not wait for matplotlib; before training, so that a missing package shows now
         from support import attention_picture
         from support.history import Epoch
         from support.record import Record

@@ -2,11 +2,13 @@
 
     python benchmarks/results.py
 
-Reads `plots/<run>.csv` and `benchmarks/runs/jpeg-copy/seed<k>/<run>.csv` (JPEG copy of CIFAR-10, seed 0 and all) and
-`benchmarks/runs/shapes/seed<k>/<run>.csv` (drawn shapes), as the scripts write them, and `published.csv` beside
-this file. What a block adds is its run minus its control's of the same seed, at a fixed epoch, never the best.
+Reads the CSVs as the scripts write them: of the JPEG copy of CIFAR-10 `plots/<run>.csv` (seed 0) and
+`benchmarks/runs/jpeg-copy/seed<k>/<run>.csv` (the other seeds, and the ablations' seed 0); of the drawn shapes
+`benchmarks/runs/shapes/seed<k>/<run>.csv`. The published figures are in `published.csv` beside this file.
+What a block adds is its run minus its control's of the same seed, at a fixed epoch, never the best.
 """
 
+import argparse
 import csv
 import statistics
 from pathlib import Path
@@ -19,6 +21,7 @@ from networks import NETWORKS, ROOT, build
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from support.command_line import Parser
 from support.figures import COLOURS, DPI, GREY, GRID_GREY, OTHER_COLOUR, TEXT_GREY, WIDTH, default_style, save
 from support.history import Epoch, read_csv
 
@@ -48,8 +51,8 @@ BLOCKS = {name: (name, network.control) for name, network in NETWORKS.items() if
 LOOKING = {  # what of self-attention's gain is due to looking
     "Self-Attention, each position to itself": ("Self-Local", "CNN-32-64-128"),
     "Self-Attention, all positions alike": ("Self-Uniform", "CNN-32-64-128"),
-    "by looking: Self minus itself": ("Self-Attention", "Self-Local"),
-    "by choosing where: Self minus alike": ("Self-Attention", "Self-Uniform"),
+    "Self-Attention, by looking elsewhere": ("Self-Attention", "Self-Local"),
+    "Self-Attention, by choosing where": ("Self-Attention", "Self-Uniform"),
 }
 
 
@@ -203,10 +206,7 @@ def draw_row(axes: Axes, row: int, differences: list[float], colour: str) -> Non
 @default_style
 def draw_gain(path: Path) -> None:
     """A row a block, in colour where its interval leaves out zero; below, what is due to self-attention's looking."""
-    rows = BLOCKS | {
-        "Self-Attention: due to\nlooking elsewhere": ("Self-Attention", "Self-Local"),
-        "Self-Attention: due to\nchoosing where to look": ("Self-Attention", "Self-Uniform"),
-    }
+    rows = BLOCKS | {label.replace(", ", ",\n"): pair for label, pair in list(LOOKING.items())[-2:]}
     figure = Figure(figsize=(WIDTH, 4.6), dpi=DPI)
     figure.subplots_adjust(left=0.18, right=0.87, top=0.82, bottom=0.11, wspace=0.45)
     figure.suptitle("What each block adds to the same network without it", fontsize=12, weight="bold", y=0.985)
@@ -231,5 +231,6 @@ def draw_gain(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print(*tables(), sep="\n\n")
     draw_gain(ROOT / "plots" / "gain.png")

@@ -10,7 +10,6 @@ over per-image transforms, contiguous tensors, ReLU before pool, plain Adam, and
 import argparse
 import multiprocessing
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -89,18 +88,18 @@ def project(model: nn.Module, data: list[Tensor], options: argparse.Namespace) -
 
 def start(loop: Callable, network: str, options: argparse.Namespace) -> None:
     """Readies the process for `epoch_seconds`. Where the data set has fewer images than asked for, they repeat."""
-    global epochs
+    global loop_epochs
     multiprocessing.set_start_method(None, force=True)  # DataLoader's workers start as in a script of one's own
     data = load_data(options.data)
     sizes = [options.images] * 2 + [max(1, options.images // 5)] * 2
     cut = [tensor[torch.arange(size) % len(tensor)] for tensor, size in zip(data.tensors, sizes, strict=True)]
-    epochs = loop(build(network, len(data.classes)).to(options.device), cut, options)
-    next(epochs)
+    loop_epochs = loop(build(network, len(data.classes)).to(options.device), cut, options)
+    next(loop_epochs)
 
 
 def epoch_seconds() -> float:
     began = time.perf_counter()
-    next(epochs)
+    next(loop_epochs)
     return time.perf_counter() - began
 
 
@@ -125,7 +124,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of the project's loop")
     parser.add_argument("--batch-size", type=natural, default=64)
     parser.add_argument("--workers", type=whole, default=2, help="of the tutorial's DataLoader")
-    parser.add_argument("--images", type=natural, default=5000, help="training images an epoch; a fifth to test")
+    parser.add_argument("--images", type=natural, default=5000, help="an epoch; few favour the project")
     parser.add_argument("--rounds", type=natural, default=3, help="epochs of each loop")
     options = parser.parse_args()
     if unknown := sorted(set(options.scripts) - set(SCRIPTS)):
@@ -133,14 +132,14 @@ def main() -> None:
     with plain_errors(options):
         load_data(options.data)  # here for the sake of a plain error; each process loads its own
 
-    header = ["script", "tutorial, images/s", "project, images/s", "times faster", "times its control's epoch"]
-    rows = []
+    print("| script | tutorial, images/s | project, images/s | times faster | epoch over control's |")
+    print("| --- | --- | --- | --- | --- |", flush=True)
+    ratios = []
     for script in options.scripts:
-        rows.append(compare(script, options))
-        print(*rows[-1], sep=" | ", file=sys.stderr, flush=True)
-    mean = statistics.geometric_mean(float(row[3]) for row in rows)
-    for row in [header, ["---"] * len(header), *rows, ["geometric mean", "", "", f"{mean:.2f}", ""]]:
-        print("| " + " | ".join(row) + " |")
+        row = compare(script, options)
+        ratios.append(float(row[3]))
+        print("| " + " | ".join(row) + " |", flush=True)
+    print(f"| geometric mean | | | {statistics.geometric_mean(ratios):.2f} | |")
     device = torch.cuda.get_device_name(options.device) if options.device.type == "cuda" else options.device
     where = f"{options.data}, {device}, {torch.get_num_threads()} threads"
     print(f"\n{where}, {options.precision}, batches of {options.batch_size}, PyTorch {torch.__version__}")

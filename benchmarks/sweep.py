@@ -38,7 +38,7 @@ def parse() -> argparse.Namespace:
     add("--networks", nargs="+", choices=ALL, default=list(NETWORKS), metavar="NAME", help=", ".join(ALL))
     add("--seeds", nargs="+", type=whole, default=[0], metavar="SEED", help="one run of every network for each of them")
     one_each = os.cpu_count() if find_device("auto").type == "cpu" else 1
-    add("--jobs", type=natural, default=one_each, help="runs at a time: one a core on a CPU, one on a GPU")
+    add("--jobs", type=natural, default=one_each, help="runs at a time, which share the cores' threads")
     add("--epochs", type=natural, default=100, help="of each run")
     add("--data", default="data", help="as the scripts take it")
     add("--precision", choices=["fp32", "bf16"], default="fp32", help="as the scripts take it")
@@ -108,8 +108,9 @@ def main() -> None:
         log = run.csv.with_suffix(".log")
         last_line = log.read_text(encoding="utf-8").strip().rpartition("\n")[2]
         print(f"{run.name}, seed {run.seed} failed: {last_line} (all of it in {log})", file=sys.stderr)
+    if failed:
+        sys.exit(1)
     print(f"Done: see {options.out / 'seed*'}")
-    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

@@ -100,16 +100,17 @@ def channels_section(model: nn.Module, views: list[View], data: Data) -> Section
     means = [class_means(gate, data.test_labels, classes) for gate in gates]  # (K, C) each
     differences = [mean - mean.mean(0) for mean in means]
     spreads = [difference.square().mean(0).sqrt() for difference in differences]  # (C,) each, between the classes
-    # along the first principal component those treated alike stand together
-    component = torch.linalg.svd(torch.cat(differences, dim=1), full_matrices=False)[0][:, 0]
+    leading = max(range(len(views)), key=lambda i: spreads[i].mean())  # the block that tells classes apart most
+    # along its first principal component those treated alike stand together
+    component = torch.linalg.svd(differences[leading], full_matrices=False)[0][:, 0]
     order = component.argsort()
     limit = max(1e-6, *(difference.abs().max().item() for difference in differences))
     scale = Scale(Normalize(-limit, limit), "PuOr_r", "gate minus channel's mean", plain_ticks(-limit, 0, limit))
     names = class_names(data, [classes[k] for k in order])
     finding = "gates channels nearly alike for all classes"
-    if max(spread.mean() for spread in spreads) >= 0.005:
+    if spreads[leading].mean() >= 0.005:
         ends = [" and ".join(end) for end in (names[:2], names[-2:])] if len(names) > 3 else [names[0], names[-1]]
-        finding = f"opens different channels for {ends[0]} than for {ends[1]}"
+        finding = f"opens different channels for {ends[0]} than for {ends[1]} ({views[leading].where})"
     figures = " ".join(
         f"{view.where}: gates between {gate.min():.2f} and {gate.max():.2f}; from class to class a channel's mean gate "
         f"differs by {spread.mean():.3f} (standard deviation, mean over {len(spread)} channels)."

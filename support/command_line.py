@@ -28,7 +28,7 @@ def number(kind: type, low: float, high: float, meaning: str) -> Callable[[str],
 
 
 natural = number(int, 1, 10**9, "a whole number from 1")
-whole = number(int, 0, math.inf, "a whole number from 0")
+whole = number(int, 0, 2**63, "a whole number from 0")
 positive = number(float, sys.float_info.min, sys.float_info.max, "a number above 0")
 
 

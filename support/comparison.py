@@ -17,7 +17,7 @@ COLUMNS = 4
 def read_folder(folder: Path, fingerprint: str) -> dict[str, tuple[list[Epoch], list[Epoch]]]:
     """Each run of the folder on that data with its control, {name: (history, history or empty)}.
 
-    The scripts of this project come first; a run that only serves as another's control is left out.
+    The scripts of this project come first, as `COLOURS` lists them; a run that only serves as a control is left out.
     """
     runs = {csv.stem: history for csv in sorted(folder.glob("*.csv")) if (history := read_run(csv, fingerprint))}
     control = {name: read_metadata(folder / f"{name}.png").get("Control", "") for name in runs}
@@ -26,9 +26,10 @@ def read_folder(folder: Path, fingerprint: str) -> dict[str, tuple[list[Epoch], 
     return {name: (runs[name], runs.get(control[name], [])) for name in names if name not in control.values()}
 
 
-def middle_range(values: list[float], margin: float) -> tuple[float, float]:
+def range_with_margin(values: list[float]) -> tuple[float, float]:
+    """From the lowest value to the highest, and a twentieth of that more at both ends; never empty."""
     span = max(max(values) - min(values), 0.02 * abs(max(values)), 1e-6)
-    return min(values) - margin * span, max(values) + margin * span
+    return min(values) - 0.05 * span, max(values) + 0.05 * span
 
 
 @default_style
@@ -48,7 +49,7 @@ def plot_comparison(path: Path, fingerprint: str) -> None:
     settled = [e for history in histories for e in history if e.epoch > epochs / 10 or len(history) == 1]
     accuracies, losses = [e.test_acc for e in settled], [e.test_loss for e in settled]
     # a logarithmic axis, since one run may over-fit ten times as far as another
-    loss_range = [math.exp(end) for end in middle_range([math.log(max(loss, 1e-6)) for loss in losses], 0.05)]
+    loss_range = [math.exp(end) for end in range_with_margin([math.log(max(loss, 1e-6)) for loss in losses])]
     height = figure.get_figheight()
     grid = figure.add_gridspec(
         bands, columns, left=0.075, right=0.98, top=1 - 1.25 / height, bottom=0.5 / height, hspace=0.28, wspace=0.14
@@ -61,9 +62,10 @@ def plot_comparison(path: Path, fingerprint: str) -> None:
             draw(axes, history, field, color=COLOURS.get(shown_name(name), OTHER_COLOUR), linewidth=1.8)
             set_epochs(axes, epochs, ticks=4)
             axes.tick_params(labelleft=column == 0, labelbottom=axes is below)
-        verdict = f"this run: {gain(history, control):+.2f}" if control else f"{history[-1].test_acc:.2f}%, no control"
+        alone = f"{history[-1].test_acc:.2f}%, no control here"
+        verdict = f"this run: {gain(history, control):+.2f}" if control else alone
         above.set_title(f"{shorten(shown_name(name), 24)}\n{verdict}", fontsize=10, weight="bold")
-        above.set_ylim(middle_range(accuracies, 0.05))
+        above.set_ylim(range_with_margin(accuracies))
         below.set(ylim=loss_range, yscale="log")
         below.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         below.yaxis.set_minor_formatter("")

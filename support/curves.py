@@ -51,8 +51,8 @@ def plot_run(
     """Loss and accuracy of one run, while training and on the test images, beside its control's where that is there.
 
     Size and axes are the same for every run, so that plots can be flipped through like cards; only a run that
-    leaves the axes stretches them. The PNG says in its metadata which data and which control it belongs to.
-    `fingerprint` is the data's `fingerprint`.
+    leaves the axes stretches them. The PNG says in its metadata which data (`dataset.fingerprint`) and which control
+    it belongs to.
     """
     beside = read_run(path.with_name(f"{control}.csv"), fingerprint)[: len(history)] if control else []
     last = history[-1]
@@ -93,12 +93,12 @@ def plot_run(
 
 
 def mark_lowest_loss(axes: Axes, history: list[Epoch]) -> None:
-    lowest = min(history, key=lambda epoch: epoch.test_loss)
-    axes.plot(lowest.epoch, lowest.test_loss, "o", color=TEST, markersize=6)
-    if lowest.epoch == len(history):  # it may fall further
+    lowest, last = min(history, key=lambda epoch: epoch.test_loss), history[-1]
+    if lowest is last:  # it may fall further
         return
+    axes.plot(lowest.epoch, lowest.test_loss, "o", color=TEST, markersize=6)
     text = f"lowest test loss {lowest.test_loss:.2f} at epoch {lowest.epoch}"
-    if history[-1].test_loss > 1.1 * lowest.test_loss:
+    if last.test_loss > max(1.1 * lowest.test_loss, last.train_loss):
         text += ":\nover-fits from here"
     axes.annotate(
         text,

@@ -11,16 +11,16 @@ from PIL import Image
 
 from support.files import replacing
 
-WIDTH = 8.75  # inches: 840 pixels at 96 to the inch, as wide as a web page's column; so 9 points stay 9
+WIDTH = 8.75  # inches: on a web page 840 pixels, 96 to the inch, so that 9 points stay 9; in the file 1,400
 DPI = 160
-# the first comes with matplotlib; the others, as far as the system has them, for letters that it lacks
+# the first comes with matplotlib; the others, where the system has them, have letters that the first lacks
 FONTS = ["DejaVu Sans", "Noto Sans CJK JP", "Microsoft YaHei", "Malgun Gothic", "Hiragino Sans GB", "Arial Unicode MS"]
 # a decorator: draws with matplotlib's own settings, whatever the user's are, and takes `$` as it stands
 default_style = style.context(["default", {"text.parse_math": False, "font.size": 9, "font.family": FONTS}])
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # a font that is missing is no news to a user
 TEXT_GREY, GREY, GRID_GREY = "#555555", "#777777", "#DDDDDD"
 
-# Colours by Okabe and Ito, which the colour-blind can tell apart.
+# By Okabe and Ito, which the colour-blind can tell apart. The order is the comparison's too.
 COLOURS = {
     "CNN": "#000000",
     "Self-Attention": "#0072B2",

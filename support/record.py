@@ -50,8 +50,8 @@ def load_checkpoint(
 class Record:
     """A run's files in the folder `--out`, kept up to date epoch by epoch.
 
-    Used as a context: on entering, the run goes on from its checkpoint if the user wants that; on leaving, also by
-    Ctrl-C, its curves are drawn.
+    Used as a context: on entering, the run goes on from its checkpoint if the user wants that; on leaving, also with
+    --look and by Ctrl-C, its curves are drawn where they are behind.
 
     Args:
         options: as `command_line.parse` gives them.
@@ -97,7 +97,7 @@ class Record:
 
     def __exit__(self, kind: type | None, error: BaseException | None, _) -> None:
         done = len(self.history)
-        if self.drawn < done and not isinstance(error, OSError):
+        if self.drawn < done and not isinstance(error, OSError):  # on a full disk drawing would fail as well
             self.draw_curves()
         if kind is KeyboardInterrupt:
             if not done:
