@@ -59,11 +59,13 @@ def test_a_control_that_is_none_is_not_drawn(wrong, data, lines, tmp_path):
     assert not lines.get(CONTROL)
 
 
-@pytest.mark.parametrize(("last", "says"), [(0.51, False), (0.8, True)])
-def test_over_fitting_is_claimed_only_where_the_loss_has_risen(last, says, data, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("last", "training", "says"), [(0.51, 0.4, False), (0.8, 0.4, True), (0.8, 0.9, False)])
+def test_over_fitting_is_claimed_where_test_loss_has_risen_above_training(
+    last, training, says, data, monkeypatch, tmp_path
+):
     drawn = []
     monkeypatch.setattr(curves, "save", lambda figure, path, **_: drawn.append(figure))
-    losses = [Epoch(i, 0.4, 50.0, loss, 50.0, 1.0) for i, loss in enumerate((0.9, 0.5, last), 1)]
+    losses = [Epoch(i, training, 50.0, loss, 50.0, 1.0) for i, loss in enumerate((0.9, 0.5, last), 1)]
     curves.plot_run(tmp_path / "Mine.png", losses, 3, fingerprint(data), 7)
     [text] = [text.get_text() for text in drawn[0].axes[0].texts]
     assert text.startswith("lowest test loss 0.50 at epoch 2") and ("over-fits" in text) == says
