@@ -65,14 +65,15 @@ def read_runs(task: Task, name: str) -> dict[int, list[Epoch]]:
     return runs
 
 
+def mean_accuracy(history: list[Epoch]) -> float:
+    return statistics.mean(epoch.test_acc for epoch in history)
+
+
 def gains(task: Task, name: str, other: str, epochs: int = 1) -> list[float]:
     """Test accuracy of a run minus another's with the same seed, a mean over the last epochs; one a seed."""
     runs, others = read_runs(task, name), read_runs(task, other)
-
-    def mean(history: list[Epoch]) -> float:
-        return statistics.mean(epoch.test_acc for epoch in history[-epochs:])
-
-    return [mean(runs[seed]) - mean(others[seed]) for seed in sorted(runs.keys() & others.keys())]
+    seeds = sorted(runs.keys() & others.keys())
+    return [mean_accuracy(runs[seed][-epochs:]) - mean_accuracy(others[seed][-epochs:]) for seed in seeds]
 
 
 def half_width(differences: list[float]) -> float:
@@ -158,16 +159,15 @@ def beside_the_published(field: str, digits: int) -> str:
 def later_epochs() -> str:
     """What each block adds with seed 0, as means over ten epochs; `-` where it or its control has not come so far."""
     histories = read_plots()
+    ends = (30, 50, 100)
 
-    def cell(name: str, control: str, last: int) -> str:
-        tens = [histories.get(run, [])[last - 10 : last] for run in (name, control)]
-        if min(map(len, tens)) < 10:
-            return "-"
-        ours, theirs = (statistics.mean(epoch.test_acc for epoch in ten) for ten in tens)
-        return f"{ours - theirs:+.2f}"
+    def cell(name: str, control: str, end: int) -> str:
+        ours, theirs = (histories.get(run, [])[end - 10 : end] for run in (name, control))
+        reached = len(ours) == len(theirs) == 10
+        return f"{mean_accuracy(ours) - mean_accuracy(theirs):+.2f}" if reached else "-"
 
-    rows = [[name, *(cell(name, control, last) for last in (30, 50, 100))] for name, control in BLOCKS.values()]
-    return markdown(["seed 0", *(f"epochs {last - 9} to {last}" for last in (30, 50, 100))], rows)
+    rows = [[name, *(cell(name, control, end) for end in ends)] for name, control in BLOCKS.values()]
+    return markdown(["seed 0", *(f"epochs {end - 9} to {end}" for end in ends)], rows)
 
 
 def over_fitting() -> str:
@@ -206,7 +206,7 @@ def draw_row(axes: Axes, row: int, differences: list[float], colour: str) -> Non
 @default_style
 def draw_gain(path: Path) -> None:
     """A row a block, in colour where its interval leaves out zero; below, what is due to self-attention's looking."""
-    rows = BLOCKS | {label.replace(", ", ",\n"): pair for label, pair in list(LOOKING.items())[-2:]}
+    rows = BLOCKS | {label.replace(", ", ",\n"): pair for label, pair in LOOKING.items() if pair[0] in BLOCKS}
     figure = Figure(figsize=(WIDTH, 4.6), dpi=DPI)
     figure.subplots_adjust(left=0.18, right=0.87, top=0.82, bottom=0.11, wspace=0.45)
     figure.suptitle("What each block adds to the same network without it", fontsize=12, weight="bold", y=0.985)

@@ -188,4 +188,4 @@ def test_names_that_are_no_plain_text(tmp_path):
     """Signs of mathematics, and letters that the machine's fonts may lack."""
     folder = make_tree(tmp_path / "prices", classes=("cash $5 to $10", "汉字", "ok"), train=4, test=2)
     result = run(str(ROOT / "SE-Attention.py"), "--data", folder, "--epochs", 1, cwd=tmp_path, attention=True)
-    assert (result.status, result.err) == (0, "")
+    assert (result.status, result.err) == (0, "") and "font" not in result.out
