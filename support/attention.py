@@ -47,7 +47,7 @@ def find_views(model: nn.Module, images: Tensor) -> list[View]:
             kind = name if name != "gate" else {2: "channels", 4: "positions"}.get(answer.dim())
             if kind:
                 height, width = x.shape[-2:]
-                views.append(View(block, method, kind, f"{height}x{width} map"))
+                views.append(View(block, method, kind, f"{height}x{width}\N{NO-BREAK SPACE}map"))
     return views
 
 

@@ -56,7 +56,7 @@ def test_blocks_are_found_by_their_methods(script, kinds, data):
     views = find_views(moved(script), data.test_images)
     assert [view.kind for view in views] == kinds
     if len(views) > 1:
-        assert [views[0].where, views[-1].where] == ["8x8 map", "4x4 map"]
+        assert [views[0].where, views[-1].where] == ["8x8\N{NO-BREAK SPACE}map", "4x4\N{NO-BREAK SPACE}map"]
 
 
 def test_the_drawn_attention_is_the_block_s_and_its_query_is_outlined(data):
@@ -109,7 +109,8 @@ def test_figures_of_known_attention(block, positions, distance, data):
     assert (change, apart) == (pytest.approx(0.5), pytest.approx(distance, abs=1e-5))
     figure = draw_figure(model, data, "Mine", "tree")  # a block of the user's own gets its picture
     [title, _] = figure.subfigs[0].texts
-    assert title.get_text() == f"Mine: looks {'nearly everywhere' if positions > 1 else 'at few positions'} (8x8 map)"
+    where = "nearly everywhere" if positions > 1 else "at few positions"
+    assert title.get_text() == f"Mine: looks {where} (8x8\N{NO-BREAK SPACE}map)"
 
 
 def test_the_drawn_gates_are_the_block_s(data):
