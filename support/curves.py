@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from support.dataset import name_in, printable
-from support.figures import DPI, GREY, GRID_GREY, TEXT_GREY, WIDTH, default_style, read_metadata, save
+from support.figures import DPI, GREY, GRID_GREY, TEXT_GREY, WIDTH, default_style, read_metadata, save, shorten
 from support.history import Epoch, read_csv
 
 TRAIN, TEST = "#0072B2", "#D55E00"
@@ -56,10 +56,10 @@ def plot_run(
     """
     beside = read_run(path.with_name(f"{control}.csv"), fingerprint)[: len(history)] if control else []
     last = history[-1]
-    title = f"{shown_name(path.stem)} on {name_in(fingerprint)}, epoch {last.epoch}: "
+    title = f"{shorten(shown_name(path.stem), 44)} on {name_in(fingerprint)}, epoch {last.epoch}:\n"
     title += f"{last.test_acc:.2f}% of test images right"
     if beside:
-        title += f";\nits control: {beside[-1].test_acc:.2f}%"
+        title += f"; its control: {beside[-1].test_acc:.2f}%"
         if len(beside) < len(history):
             title += f" after epoch {len(beside)}"
 

@@ -3,6 +3,7 @@
 import pytest
 from helpers import make_tree
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from common import load_data
@@ -87,3 +88,15 @@ def test_any_run_can_be_plotted(values, data, tmp_path):
         with Image.open(tmp_path / "Mine.png") as plot:
             plot.load()
             assert plot.size == (1400, 704)
+
+
+def test_the_title_of_a_long_name_fits_into_the_picture(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(curves, "save", lambda figure, *_, **__: drawn.append(figure))
+    for name in ("CNN-64-128-hidden256-dropout0", 60 * "n"):
+        path, source = tmp_path / f"{name}.png", "CIFAR-10 JPEG copy (0123abcd)"
+        curves.plot_run(path, history(*[50.0] * 100), 100, source, parameters=1)
+        title = drawn[-1].texts[0]
+        box = title.get_window_extent(FigureCanvasAgg(drawn[-1]).get_renderer())
+        assert 0 < box.x0 < box.x1 < drawn[-1].bbox.width
+        assert title.get_text().endswith("50.00% of test images right")
