@@ -22,10 +22,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from support.command_line import Parser
+from support.curves import read_run
 from support.figures import COLOURS, DPI, GREY, GRID_GREY, OTHER_COLOUR, TEXT_GREY, WIDTH, default_style, save
 from support.history import Epoch, read_csv
 
-RUNS = ROOT / "benchmarks" / "runs"
+RUNS, PLOTS = ROOT / "benchmarks" / "runs", ROOT / "plots"
+JPEG_COPY = "CIFAR-10 JPEG copy (d89de81d)"  # the data's name and checksum in the plots of its runs
 EPOCHS = (1, 10, 30, 50, 100)  # in the tables beside the published figures
 # 97.5% point of Student's t, by number of seeds
 T_QUANTILE = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
@@ -42,7 +44,7 @@ class Task(NamedTuple):
 TASKS = [
     Task(
         "JPEG copy of CIFAR-10",
-        [*((seed, RUNS / "jpeg-copy" / f"seed{seed}") for seed in range(10)), (0, ROOT / "plots")],
+        [*((seed, RUNS / "jpeg-copy" / f"seed{seed}") for seed in range(10)), (0, PLOTS)],
         epoch=30,
     ),
     Task("drawn shapes", [(seed, RUNS / "shapes" / f"seed{seed}") for seed in range(10)], epoch=20),
@@ -56,11 +58,17 @@ LOOKING = {  # what of self-attention's gain is due to looking
 }
 
 
+def read(folder: Path, name: str) -> list[Epoch]:
+    """A network's history, or an empty list; of `plots/`, where users' own runs go too, only those on the JPEG copy."""
+    path = folder / f"{name}.csv"
+    return read_run(path, JPEG_COPY) if folder == PLOTS else read_csv(path)
+
+
 def read_runs(task: Task, name: str) -> dict[int, list[Epoch]]:
     """A network's histories by seed, those that reach the task's epoch, up to it."""
     runs = {}
     for seed, folder in task.folders:
-        if len(history := read_csv(folder / f"{name}.csv")) >= task.epoch:
+        if len(history := read(folder, name)) >= task.epoch:
             runs[seed] = history[: task.epoch]
     return runs
 
@@ -132,7 +140,7 @@ def costs() -> str:
 
 def read_plots() -> dict[str, list[Epoch]]:
     """The histories in `plots/`, those of the networks that are there."""
-    histories = {name: read_csv(ROOT / "plots" / f"{name}.csv") for name in NETWORKS}
+    histories = {name: read(PLOTS, name) for name in NETWORKS}
     return {name: history for name, history in histories.items() if history}
 
 
@@ -233,4 +241,4 @@ def draw_gain(path: Path) -> None:
 if __name__ == "__main__":
     Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print(*tables(), sep="\n\n")
-    draw_gain(ROOT / "plots" / "gain.png")
+    draw_gain(PLOTS / "gain.png")

@@ -5,7 +5,9 @@ import subprocess
 import pytest
 import results
 from helpers import ROOT
+from matplotlib.figure import Figure
 
+from support import figures
 from support.history import Epoch, write_csv
 
 
@@ -61,6 +63,16 @@ def test_a_run_that_stopped_early_is_left_out(tmp_path):
     task = make_runs(tmp_path)
     write_csv(tmp_path / "seed2" / "SE-Attention.csv", [Epoch(1, 0.5, 80, 1, 99, 2)])
     assert results.gains(task, "SE-Attention", "CNN-32-64-128") == [1, 2]
+
+
+def test_a_user_s_run_on_other_images_does_not_pass_for_one_on_the_jpeg_copy(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "PLOTS", tmp_path)
+    for name, source in (("CNN", results.JPEG_COPY), ("SE-Attention", "CIFAR-10 (1a2b3c4d)")):
+        write_csv(tmp_path / f"{name}.csv", [Epoch(1, 0.5, 80, 1, 99, 2)])
+        figures.save(Figure(), tmp_path / f"{name}.png", Source=source)
+    assert list(results.read_plots()) == ["CNN"]
+    task = results.Task("made up", [(0, tmp_path)], epoch=1)
+    assert [len(results.read_runs(task, name)) for name in ("CNN", "SE-Attention")] == [1, 0]
 
 
 def test_operations_are_those_of_the_formula():
