@@ -2,9 +2,10 @@
 
     python benchmarks/results.py
 
-Reads the CSVs as the scripts write them: of the JPEG copy of CIFAR-10 `plots/<run>.csv` (seed 0) and
+Reads the CSVs that the scripts write: of the JPEG copy of CIFAR-10 `plots/<run>.csv` (taken as seed 0) and
 `benchmarks/runs/jpeg-copy/seed<k>/<run>.csv` (the other seeds, and the ablations' seed 0); of the drawn shapes
-`benchmarks/runs/shapes/seed<k>/<run>.csv`. The published figures are in `published.csv` beside this file.
+`benchmarks/runs/shapes/seed<k>/<run>.csv`, without the `-shapes` that the scripts put into the name.
+The published figures are in `published.csv` beside this file.
 What a block adds is its run minus its control's of the same seed, at a fixed epoch, never the best.
 """
 
@@ -50,11 +51,12 @@ TASKS = [
     Task("drawn shapes", [(seed, RUNS / "shapes" / f"seed{seed}") for seed in range(10)], epoch=20),
 ]
 BLOCKS = {name: (name, network.control) for name, network in NETWORKS.items() if network.control}
-LOOKING = {  # what of self-attention's gain is due to looking
+FURTHER = {  # what of self-attention's gain is due to looking, and what a third stage adds
     "Self-Attention, each position to itself": ("Self-Local", "CNN-32-64-128"),
     "Self-Attention, all positions alike": ("Self-Uniform", "CNN-32-64-128"),
     "Self-Attention, by looking elsewhere": ("Self-Attention", "Self-Local"),
     "Self-Attention, by choosing where": ("Self-Attention", "Self-Uniform"),
+    "a third stage, without a block": ("CNN-32-64-128", "CNN"),
 }
 
 
@@ -77,11 +79,16 @@ def mean_accuracy(history: list[Epoch]) -> float:
     return statistics.mean(epoch.test_acc for epoch in history)
 
 
+def read_pairs(task: Task, name: str, other: str) -> list[tuple[list[Epoch], list[Epoch]]]:
+    """The histories of two networks, for each seed that both were trained with."""
+    runs, others = read_runs(task, name), read_runs(task, other)
+    return [(runs[seed], others[seed]) for seed in sorted(runs.keys() & others.keys())]
+
+
 def gains(task: Task, name: str, other: str, epochs: int = 1) -> list[float]:
     """Test accuracy of a run minus another's with the same seed, a mean over the last epochs; one a seed."""
-    runs, others = read_runs(task, name), read_runs(task, other)
-    seeds = sorted(runs.keys() & others.keys())
-    return [mean_accuracy(runs[seed][-epochs:]) - mean_accuracy(others[seed][-epochs:]) for seed in seeds]
+    pairs = read_pairs(task, name, other)
+    return [mean_accuracy(run[-epochs:]) - mean_accuracy(against[-epochs:]) for run, against in pairs]
 
 
 def half_width(differences: list[float]) -> float:
@@ -108,11 +115,13 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 
 def what_blocks_add(task: Task) -> str:
     rows = []
-    for label, (name, other) in (BLOCKS | LOOKING).items():
+    for label, (name, other) in (BLOCKS | FURTHER).items():
         last, steady = gains(task, name, other), gains(task, name, other, epochs=10)
         verdict = "yes" if leaves_out_zero(last) else "no" if len(last) > 1 else "-"
-        rows.append([label, other, interval(last), verdict, interval(steady), str(len(last))])
-    outcomes = [f"accuracy, epoch {task.epoch}", "shown", "mean of the last ten epochs"]
+        ends = [[run[-1] for run in runs] for runs in zip(*read_pairs(task, name, other), strict=True)]
+        accuracies = " / ".join(f"{mean_accuracy(end):.2f}" for end in ends) or "-"
+        rows.append([label, other, accuracies, interval(last), verdict, interval(steady), str(len(last))])
+    outcomes = [f"accuracies, epoch {task.epoch}", f"gain, epoch {task.epoch}", "shown", "gain, last ten epochs"]
     return markdown([task.title, "compared with", *outcomes, "seeds"], rows)
 
 
@@ -214,7 +223,7 @@ def draw_row(axes: Axes, row: int, differences: list[float], colour: str) -> Non
 @default_style
 def draw_gain(path: Path) -> None:
     """A row a block, in colour where its interval leaves out zero; below, what is due to self-attention's looking."""
-    rows = BLOCKS | {label.replace(", ", ",\n"): pair for label, pair in LOOKING.items() if pair[0] in BLOCKS}
+    rows = BLOCKS | {label.replace(", ", ",\n"): pair for label, pair in FURTHER.items() if pair[0] in BLOCKS}
     figure = Figure(figsize=(WIDTH, 4.6), dpi=DPI)
     figure.subplots_adjust(left=0.18, right=0.87, top=0.82, bottom=0.11, wspace=0.45)
     figure.suptitle("What each block adds to the same network without it", fontsize=12, weight="bold", y=0.985)

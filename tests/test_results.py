@@ -48,15 +48,15 @@ def test_what_a_block_adds_is_paired_by_seed_at_the_task_s_epoch(tmp_path):
     table = results.what_blocks_add(make_runs(tmp_path))
     # differences 1, 2, 3: mean 2, standard deviation 1, and 4.303 of Student's t with two degrees of freedom
     half = f"{4.303 / 3**0.5:.2f}"
-    assert row(table, "SE-Attention")[1:4] == ["CNN-32-64-128", f"+2.00 ± {half}", "no"]
-    assert row(table, "SE-Attention")[4].startswith("+44.30")  # nine epochs of 49, and the last
-    assert row(table, "STN-Attention")[1:4] == ["CNN-64-128-hidden256-dropout0", "+5.00 ± 0.00", "yes"]
-    assert row(table, "ECA-Attention")[2:] == ["+0.00 ± 0.00", "no", "+0.00 ± 0.00", "3"]
+    assert row(table, "SE-Attention")[1:5] == ["CNN-32-64-128", "73.00 / 71.00", f"+2.00 ± {half}", "no"]
+    assert row(table, "SE-Attention")[5].startswith("+44.30")  # nine epochs of 49, and the last
+    assert row(table, "STN-Attention")[3:5] == ["+5.00 ± 0.00", "yes"]
+    assert row(table, "ECA-Attention")[3:] == ["+0.00 ± 0.00", "no", "+0.00 ± 0.00", "3"]
 
 
 def test_one_seed_has_no_interval_and_shows_nothing(tmp_path):
     table = results.what_blocks_add(make_runs(tmp_path, seeds=1))
-    assert row(table, "SE-Attention")[2:4] == ["+1.00", "-"]
+    assert row(table, "SE-Attention")[3:5] == ["+1.00", "-"]
 
 
 def test_a_run_that_stopped_early_is_left_out(tmp_path):
