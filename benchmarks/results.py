@@ -118,8 +118,8 @@ def what_blocks_add(task: Task) -> str:
     for label, (name, other) in (BLOCKS | FURTHER).items():
         last, steady = gains(task, name, other), gains(task, name, other, epochs=10)
         verdict = "yes" if leaves_out_zero(last) else "no" if len(last) > 1 else "-"
-        ends = [[run[-1] for run in runs] for runs in zip(*read_pairs(task, name, other), strict=True)]
-        accuracies = " / ".join(f"{mean_accuracy(end):.2f}" for end in ends) or "-"
+        both = zip(*read_pairs(task, name, other), strict=True)
+        accuracies = " / ".join(f"{statistics.mean(run[-1].test_acc for run in runs):.2f}" for runs in both) or "-"
         rows.append([label, other, accuracies, interval(last), verdict, interval(steady), str(len(last))])
     outcomes = [f"accuracies, epoch {task.epoch}", f"gain, epoch {task.epoch}", "shown", "gain, last ten epochs"]
     return markdown([task.title, "compared with", *outcomes, "seeds"], rows)
