@@ -31,11 +31,19 @@ NETWORKS: dict[str, Network] = {
     "CBAM-Attention": Network("CBAM-Attention.py", {}, "CNN-32-64-128"),
     "STN-Attention": Network("STN-Attention.py", {}, "CNN-64-128-hidden256-dropout0"),
 }
-ABLATIONS = {  # self-attention with other weights
-    "Self-Local": Network("benchmarks/ablations/Self-Local.py", {}, "CNN-32-64-128"),
-    "Self-Uniform": Network("benchmarks/ablations/Self-Uniform.py", {}, "CNN-32-64-128"),
+VARIANTS = {  # `Trunk-SE-next2`: SE, the first weights of the layers after it doubled
+    f"Trunk{f'-{block}' if block else ''}{f'-next{factor:g}' if factor else ''}": Network(
+        "benchmarks/Trunk.py",
+        ({"attention": block} if block else {}) | ({"next": factor} if factor else {}),
+        "CNN-32-64-128",
+    )
+    for block, factor in [
+        *((block, None) for block in ("Half", "Quarter", "SE-Twice", "ECA-Twice", "CBAM-Four")),
+        *((block, None) for block in ("SE-Gradually", "ECA-Gradually", "CBAM-Gradually", "Self-Local", "Self-Uniform")),
+        *((None, 0.5), ("Half", 2.0), ("SE", 2.0), ("CBAM", 4.0)),
+    ]
 }
-ALL = NETWORKS | ABLATIONS
+ALL = NETWORKS | VARIANTS
 
 
 def load(script: str) -> ModuleType:
@@ -54,5 +62,5 @@ def arguments(name: str) -> list[str]:
     network = ALL[name]
     typed = [str(ROOT / network.script)]
     for flag, value in network.own.items():
-        typed += [f"--{flag}", *(f"{number:g}" for number in (value if isinstance(value, list) else [value]))]
+        typed += [f"--{flag}", *(f"{word}" for word in (value if isinstance(value, list) else [value]))]
     return typed

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from networks import ALL, NETWORKS, arguments
 from tqdm import tqdm
 
-from support.command_line import Parser, find_device, natural, suffix, whole, writable_folder
+from support.command_line import Parser, find_device, natural, positive, suffix, whole, writable_folder
 from support.history import read_csv
 from support.terminal import shows_bars
 
@@ -40,6 +40,7 @@ def parse() -> argparse.Namespace:
     one_each = os.cpu_count() if find_device("auto").type == "cpu" else 1
     add("--jobs", type=natural, default=one_each, help="runs at a time, which share the cores' threads")
     add("--epochs", type=natural, default=100, help="of each run")
+    add("--lr", type=positive, default=0.001, help="as the scripts take it")
     add("--data", default="data", help="as the scripts take it")
     add("--precision", choices=["fp32", "bf16"], default="fp32", help="as the scripts take it")
     add("--out", type=writable_folder, default="runs", help="the folder for the seeds' folders")
@@ -53,7 +54,7 @@ def parse() -> argparse.Namespace:
 
 
 def start(run: Run, options: argparse.Namespace) -> subprocess.Popen:
-    flags = {"seed": run.seed, "epochs": options.epochs, "data": options.data, "precision": options.precision}
+    flags = {"seed": run.seed} | {name: getattr(options, name) for name in ("epochs", "lr", "data", "precision")}
     typed = [word for flag, value in flags.items() for word in (f"--{flag}", str(value))]
     command = [sys.executable, *arguments(run.name), *typed, "--out", run.csv.parent, "--resume"]
     threads = max(1, os.cpu_count() // options.jobs)

@@ -95,6 +95,8 @@ def run_name(script: Path, model_flags: dict, data: str) -> str:
     for flag, value in model_flags.items():
         if isinstance(value, list):
             name += "".join(f"-{number}" for number in value)
+        elif isinstance(value, str):
+            name += f"-{value}"
         else:
             name += f"-{flag}{value:g}" if isinstance(value, float) else f"-{flag}{value}"
     return name + suffix(data)
