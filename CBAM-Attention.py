@@ -26,11 +26,16 @@ class ChannelAttention(nn.Module):
 
     Shape: (N, C, H, W) to the same, any H and W.
 
+    Raises:
+        ValueError: `channels` or `reduction` is not positive.
+
     Source: as `CBAM`.
     """
 
     def __init__(self, channels: int, reduction: int = 16):
         super().__init__()
+        if channels < 1 or reduction < 1:
+            raise ValueError(f"channels ({channels}) and reduction ({reduction}) must be positive")
         hidden = max(1, channels // reduction)
         self.mlp = nn.Sequential(
             nn.Linear(channels, hidden, bias=False),
@@ -95,7 +100,7 @@ class CBAM(nn.Module):
     Shape: (N, C, H, W) to the same, any H and W.
 
     Raises:
-        ValueError: `kernel_size` is not a positive odd number.
+        ValueError: `channels` or `reduction` is not positive, or `kernel_size` is not a positive odd number.
 
     Source: Woo et al.: CBAM: Convolutional Block Attention Module, ECCV 2018, arXiv 1807.06521.
     """

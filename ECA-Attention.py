@@ -28,7 +28,7 @@ class ECAAttention(nn.Module):
     Shape: (N, C, H, W) to the same, any H and W.
 
     Raises:
-        ValueError: `kernel_size` is not a positive odd number.
+        ValueError: `channels` is not positive, or `kernel_size` is not a positive odd number.
 
     Source: Wang et al.: ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks, CVPR
     2020, arXiv 1910.03151.
@@ -36,6 +36,8 @@ class ECAAttention(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int | None = 3):
         super().__init__()
+        if channels < 1:
+            raise ValueError(f"channels ({channels}) must be positive")
         if kernel_size is None:
             kernel_size = max(3, int((math.log2(channels) + 1) / 2) | 1)  # | 1 rounds up to odd
         if kernel_size < 1 or kernel_size % 2 == 0:

@@ -22,8 +22,8 @@ class MultiHeadAttention(nn.Module):
         y = x + gamma * (concat of the heads' A V) Wo   (N, C, H, W)   with a bias
 
     gamma is a learned number that starts at 0, so the block starts as the identity. Positions are not encoded:
-    shuffle the tokens, and the result is shuffled alike. Memory grows with h (HW)^2, unless PyTorch has a fused
-    kernel for these shapes.
+    shuffle the tokens, and the result is shuffled alike. Time grows with (HW)^2; memory does not where PyTorch has a
+    fused kernel, as on a CPU and for most d on NVIDIA cards.
 
     Args:
         channels: C, a multiple of `num_heads`.
@@ -32,7 +32,7 @@ class MultiHeadAttention(nn.Module):
     Shape: (N, C, H, W) to the same, any H and W.
 
     Raises:
-        ValueError: `num_heads` does not divide `channels`.
+        ValueError: `num_heads` is not a positive divisor of `channels`.
 
     Source: Vaswani et al.: Attention Is All You Need, NeurIPS 2017, arXiv 1706.03762; gamma from Zhang et al.:
     Self-Attention Generative Adversarial Networks, ICML 2019, arXiv 1805.08318.
@@ -40,19 +40,20 @@ class MultiHeadAttention(nn.Module):
 
     def __init__(self, channels: int, num_heads: int = 4):
         super().__init__()
-        if channels % num_heads:
-            raise ValueError(f"channels ({channels}) must be a multiple of num_heads ({num_heads})")
+        if num_heads < 1 or channels < num_heads or channels % num_heads:
+            raise ValueError(f"num_heads ({num_heads}) must be a positive divisor of channels ({channels})")
         self.num_heads = num_heads
         # rows: queries, keys, values, as in nn.MultiheadAttention
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
-        self.gamma = nn.Parameter(torch.zeros(()))
+        self.gamma = nn.Parameter(torch.zeros(1))
 
-    def heads(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def heads(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(N, C, H, W) to queries, keys and values, (N, h, HW, d) each."""
         tokens = x.flatten(2).transpose(1, 2)  # (N, HW, C)
         split = self.qkv(tokens).unflatten(2, (3, self.num_heads, -1))  # (N, HW, 3, h, d)
-        return split.permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = split.permute(2, 0, 3, 1, 4).unbind(0)
+        return q, k, v
 
     def weights(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) to A, (N, h, HW, HW): row i, of positions counted row by row, is where i attends to."""
@@ -60,7 +61,8 @@ class MultiHeadAttention(nn.Module):
         return (q @ k.transpose(2, 3) / q.shape[-1] ** 0.5).softmax(dim=-1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out = F.scaled_dot_product_attention(*self.heads(x))  # (N, h, HW, d): weights(x) @ values
+        q, k, v = self.heads(x)
+        out = F.scaled_dot_product_attention(q, k, v)  # (N, h, HW, d): weights(x) @ values
         out = self.proj(out.transpose(1, 2).flatten(2))  # (N, HW, C): the heads concatenated
         return x + self.gamma * out.transpose(1, 2).unflatten(2, x.shape[2:])
 

@@ -26,11 +26,16 @@ class SEAttention(nn.Module):
 
     Shape: (N, C, H, W) to the same, any H and W.
 
+    Raises:
+        ValueError: `channels` or `reduction` is not positive.
+
     Source: Hu, Shen, Sun: Squeeze-and-Excitation Networks, CVPR 2018, arXiv 1709.01507.
     """
 
     def __init__(self, channels: int, reduction: int = 16):
         super().__init__()
+        if channels < 1 or reduction < 1:
+            raise ValueError(f"channels ({channels}) and reduction ({reduction}) must be positive")
         hidden = max(1, channels // reduction)
         self.excitation = nn.Sequential(
             nn.Linear(channels, hidden, bias=False),

@@ -15,26 +15,32 @@ from common import CNN, run
 class STN(nn.Module):
     """Resamples each map along an affine transform that a small network chooses for it.
 
-        theta = localisation net of x                   (N, 2, 3)
+        theta = localisation net of x                   (N, 2, 3)      it sees x resized to 32x32
         (u, v) = theta (a, b, 1)                        (N, H, W, 2)   where output position (a, b) looks
         y(a, b) = x(u, v), bilinear, 0 outside          (N, C, H, W)
 
-    Coordinates run from -1 to 1 across the map, edge to edge. theta starts as the identity transform, so the
-    block starts as the identity. On CIFAR-10 it also stays there: the localisation network's 32 ReLU units die
-    one after another (alive on any of 2,000 test images of a JPEG copy, seed 0: 32 at first, 12 after 600 steps,
-    none after 2,346), and the frame remains the whole image. Where the object varies in place and size, as in the
-    drawn shapes, the frame can find the object.
+    Coordinates run from -1 to 1 across the map, edge to edge, and are computed in float32 at least, whatever the
+    map's type: bfloat16 would move the frame's corners in steps of an eighth of a pixel. theta starts as the identity
+    transform, so the block starts as the identity. On CIFAR-10 it also stays there: the localisation network's 32
+    ReLU units die one after another (alive on any of 2,000 test images of a JPEG copy, seed 0: 32 at first, 12 after
+    600 steps, none after 2,346), and the frame remains the whole image. Where the object varies in place and size, as
+    in the drawn shapes, the frame can find the object.
 
     Args:
         channels: C.
 
-    Shape: (N, C, H, W) to the same, any H and W from 4.
+    Shape: (N, C, H, W) to the same, any H and W.
+
+    Raises:
+        ValueError: `channels` is not positive.
 
     Source: Jaderberg et al.: Spatial Transformer Networks, NeurIPS 2015, arXiv 1506.02025.
     """
 
     def __init__(self, channels: int = 3):
         super().__init__()
+        if channels < 1:
+            raise ValueError(f"channels ({channels}) must be positive")
         self.localisation = nn.Sequential(
             nn.Conv2d(channels, 8, 3, padding=1),
             nn.MaxPool2d(2),
@@ -42,25 +48,28 @@ class STN(nn.Module):
             nn.Conv2d(8, 10, 3, padding=1),
             nn.MaxPool2d(2),
             nn.ReLU(),
-            nn.AdaptiveAvgPool2d(8),  # nothing to do on 32x32 images; makes other sizes fit
             nn.Flatten(),
             nn.Linear(10 * 8 * 8, 32),
             nn.ReLU(),
-            nn.Linear(32, 6),
         )
-        nn.init.zeros_(self.localisation[-1].weight)
-        with torch.no_grad():
-            self.localisation[-1].bias.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]))
+        # the last layer; not an nn.Linear, whose weights an initialiser of the whole network would overwrite
+        self.weight = nn.Parameter(torch.zeros(2, 3, 32))
+        self.bias = nn.Parameter(torch.eye(2, 3))
 
     def theta(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) to the affine transform of each map, (N, 2, 3)."""
-        # not in bfloat16, which would move the frame's corners in steps of an eighth of a pixel
-        with torch.autocast(x.device.type, enabled=False):
-            return self.localisation(x.to(self.localisation[-1].weight.dtype)).unflatten(1, (2, 3))
+        """(N, C, H, W) to the affine transform of each map, (N, 2, 3), in float32 or float64."""
+        h = self.localisation(F.interpolate(x, size=(32, 32), mode="bilinear"))  # (N, 32)
+        h = h * x.new_ones(1, dtype=torch.float32)  # by type promotion float32 at least
+        return (self.weight * h[:, None, None]).sum(-1) + self.bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        grid = F.affine_grid(self.theta(x), list(x.shape), align_corners=False)  # (N, H, W, 2)
-        return F.grid_sample(x, grid, align_corners=False)
+        height, width = x.shape[2:]
+        theta = self.theta(x)[:, None, None]  # (N, 1, 1, 2, 3)
+        a = (2 * theta.new_ones(width).cumsum(0) - 1) / width - 1  # (W,) the columns' centres
+        b = (2 * theta.new_ones(height).cumsum(0) - 1) / height - 1  # (H,) the rows' centres
+        # no matrix product, which autocast would compute in low precision
+        grid = theta[..., 0] * a[:, None] + theta[..., 1] * b[:, None, None] + theta[..., 2]  # (N, H, W, 2)
+        return F.grid_sample(x.to(grid.dtype), grid, align_corners=False).to(x.dtype)
 
 
 def build(num_classes: int) -> nn.Module:

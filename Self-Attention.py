@@ -23,7 +23,9 @@ class SelfAttention(nn.Module):
         y = x + gamma * A V                             (N, C, H, W)
 
     gamma is a learned number that starts at 0, so the block starts as the identity. Positions are not encoded:
-    shuffle the tokens, and the result is shuffled alike. Memory grows with (HW)^2.
+    shuffle the tokens, and the result is shuffled alike. Time grows with (HW)^2, and so does memory, which holds A;
+    but on NVIDIA cards, where d and C are multiples of 8 (in float32 of 4), PyTorch has a fused kernel that keeps no
+    A (memory-efficient attention: the one that takes values wider than the keys).
 
     Args:
         channels: C, a multiple of `reduction`.
@@ -32,7 +34,7 @@ class SelfAttention(nn.Module):
     Shape: (N, C, H, W) to the same, any H and W.
 
     Raises:
-        ValueError: `reduction` does not divide `channels`.
+        ValueError: `reduction` is not a positive divisor of `channels`.
 
     Source: Wang et al.: Non-local Neural Networks, CVPR 2018, arXiv 1711.07971; gamma and the reduction of 8
     from Zhang et al.: Self-Attention Generative Adversarial Networks, ICML 2019, arXiv 1805.08318; the division
@@ -41,26 +43,27 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 8):
         super().__init__()
-        if channels % reduction:
-            raise ValueError(f"channels ({channels}) must be a multiple of reduction ({reduction})")
+        if reduction < 1 or channels < reduction or channels % reduction:
+            raise ValueError(f"reduction ({reduction}) must be a positive divisor of channels ({channels})")
         # on tokens a linear layer is the 1x1 convolution of the papers
         self.query = nn.Linear(channels, channels // reduction)
         self.key = nn.Linear(channels, channels // reduction)
         self.value = nn.Linear(channels, channels)
-        self.gamma = nn.Parameter(torch.zeros(()))
+        self.gamma = nn.Parameter(torch.zeros(1))
 
-    def qkv(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """(N, C, H, W) to queries and keys, (N, HW, d) each, and values, (N, HW, C)."""
-        tokens = x.flatten(2).transpose(1, 2)  # (N, HW, C)
+    def qkv(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(N, C, H, W) to queries and keys, (N, 1, HW, d) each, and values, (N, 1, HW, C): one head."""
+        tokens = x.flatten(2).transpose(1, 2).unsqueeze(1)  # (N, 1, HW, C)
         return self.query(tokens), self.key(tokens), self.value(tokens)
 
     def weights(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) to A, (N, HW, HW): row i, of positions counted row by row, is where i attends to."""
         q, k, _ = self.qkv(x)
-        return (q @ k.transpose(1, 2) / q.shape[-1] ** 0.5).softmax(dim=-1)
+        return (q @ k.transpose(2, 3) / q.shape[-1] ** 0.5).softmax(dim=-1).squeeze(1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out = F.scaled_dot_product_attention(*self.qkv(x))  # (N, HW, C): weights(x) @ values, in one call
+        q, k, v = self.qkv(x)
+        out = F.scaled_dot_product_attention(q, k, v).squeeze(1)  # (N, HW, C): weights(x) @ values, in one call
         return x + self.gamma * out.transpose(1, 2).unflatten(2, x.shape[2:])
 
 

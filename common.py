@@ -126,7 +126,7 @@ class CNN(nn.Module):
         channels = 3
         for stage, width in enumerate(widths):
             # ReLU after the pool gives the same values as before it, on a quarter of the elements
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(inplace=True)]
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
             if attention and stage > 0:
                 layers.append(attention(width))
             channels = width
