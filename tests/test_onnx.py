@@ -1,4 +1,4 @@
-"""The blocks and networks as ONNX files, run by onnxruntime."""
+"""The blocks and networks as ONNX files, run by onnxruntime: through `torch.export`, which writes them."""
 
 import warnings
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from copied import COPIED, maps, moved
 from helpers import NETWORKS, build
+from test_readme import SMALL, recipe
 from torch import nn
 
 pytest.importorskip("onnxscript")
@@ -33,3 +34,11 @@ def test_a_block_at_other_sizes(name, tmp_path):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_at_other_batch_sizes(name, tmp_path):
     check(build(name), tmp_path / "network.onnx", {0: "n"}, maps(2, 3, 32, 32), maps(5, 3, 32, 32))
+
+
+@pytest.mark.parametrize("half", [0, 1], ids=["resnet18", "resnet50"])
+def test_the_readme_s_recipe(half, tmp_path):
+    code = recipe().split("network = resnet50")
+    names = {}
+    exec(code[0] if half == 0 else code[0].partition("network = resnet18")[0] + "network = resnet50" + code[1], names)
+    check(names["network"], tmp_path / "network.onnx", {0: "n"}, SMALL, SMALL[:1])

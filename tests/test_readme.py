@@ -68,6 +68,7 @@ def test_the_recipe_for_a_resnet(gate):
     for block, norm in last_norms(network):
         assert [type(module).__name__ for module in getattr(block, norm)] == ["BatchNorm2d", gate]
     network(SMALL).sum().backward()
+    torch.testing.assert_close(torch.fx.symbolic_trace(network.eval())(SMALL), network(SMALL))
 
 
 @pytest.mark.parametrize("after_stage", ["SelfAttention", "MultiHeadAttention"])
@@ -84,7 +85,9 @@ def test_the_recipe_for_whole_stages_and_for_the_image(after_stage):
     assert names["network"](SMALL).equal(before)
     exec(into_image, names)
     # STN's sampling of whole pixels rounds
-    torch.testing.assert_close(names["network"].eval()(SMALL), before, rtol=1e-3, atol=1e-3)
+    network = names["network"].eval()
+    torch.testing.assert_close(network(SMALL), before, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(torch.fx.symbolic_trace(network)(SMALL), network(SMALL))
 
 
 @pytest.mark.parametrize("resnet", [resnet18, resnet50])
