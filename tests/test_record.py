@@ -201,9 +201,9 @@ def test_a_fresh_start_moves_the_earlier_run_aside(stopped, tree, tmp_path):
     """All of it, every time, even when that run saw other data; and it can be gone on with where it is then."""
     plots = tmp_path / "plots"
     shutil.copytree(stopped, plots)
-    (plots / "CNN-attention.png").write_bytes(b"a picture")
+    (plots / "CNN.attention.png").write_bytes(b"a picture")
     earlier = {path.name: path.read_bytes() for path in plots.glob("CNN*")}
-    (plots / "CNN-attention.png.1.tmp").write_bytes(b"half a picture")  # as a kill leaves it
+    (plots / "CNN.attention.png.1.tmp").write_bytes(b"half a picture")  # as a kill leaves it
     other = make_tree(tmp_path / "other", classes=("dog", "eel"))
     result = run("CNN", "--data", other, "--epochs", 1, cwd=tmp_path)
     place = Path("plots") / "earlier" / "CNN-1"
