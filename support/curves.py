@@ -72,8 +72,8 @@ def plot_run(path: Path, csv: Path, history: list[Epoch], epochs: int, facts: di
     figure.text(
         0.5,
         0.02,
-        f"{facts['parameters']:,} parameters. One run, with seed {facts['seed']}: others end elsewhere. Training "
-        "figures are means over an epoch in\n"
+        f"{facts['parameters']:,} parameters. One run, seed {facts['seed']}: other seeds end elsewhere. Training "
+        "figures are means over an\nepoch in "
         "which the model changes, with dropout where it has any: early on, test may look better than training.",
         ha="center",
         color=TEXT_GREY,

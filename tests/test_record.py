@@ -386,8 +386,8 @@ def note_drawings() -> None:
 
     plot_run = curves.plot_run
 
-    def noted(path, history, *rest):
-        plot_run(path, history, *rest)
+    def noted(path, csv, history, *rest):
+        plot_run(path, csv, history, *rest)
         with open("drawings.txt", "a", encoding="utf-8") as file:
             file.write(f"{len(history)}\n")
 
