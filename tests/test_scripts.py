@@ -4,6 +4,7 @@ import csv
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -45,22 +46,19 @@ def test_a_script_names_the_control_that_is_listed(script):
     assert (named or [None]) == [NETWORKS[script].control]
 
 
+@pytest.mark.skipif(not (shutil.which("git") and (ROOT / ".git").exists()), reason="no git, or no checkout")
 def test_as_a_newcomer_types_it(tmp_path):
-    """In an interpreter of its own; standard output and nothing else is the log."""
-    command = [
-        sys.executable,
-        ROOT / "SE-Attention.py",
-        "--data",
-        "shapes",
-        "--epochs",
-        "1",
-        "--batch-size",
-        "500",
-    ]
+    """In a clone and an interpreter of its own; standard output and nothing else is the log. Git sees no change."""
+
+    def git(*typed: object) -> str:
+        return subprocess.run(["git", *typed], capture_output=True, text=True, check=True).stdout
+
+    git("clone", "--quiet", ROOT, tmp_path)
+    command = [sys.executable, "SE-Attention.py", "--data", "shapes", "--epochs", "1"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert "5,000 images to train, 1,000 to test" in done.stdout and "Epoch [1/1] Train Loss" in done.stdout
-    assert {path.name for path in (tmp_path / "plots").iterdir()} == {
+    assert {path.name for path in (tmp_path / "plots").iterdir()} - {"README.md", "gallery"} == {
         "SE-Attention-shapes.png",
         "SE-Attention-shapes.csv",
         "SE-Attention-shapes.json",
@@ -68,6 +66,10 @@ def test_as_a_newcomer_types_it(tmp_path):
         "SE-Attention-shapes.attention.png",
         "comparison-shapes.png",
     }
+    for name in ("plots/CNN.csv", "plots/CNN.json", "plots/CNN.png", "plots/comparison.png", "runs/seed0/CNN.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")  # as a run with other flags leaves it
+    assert git("-C", tmp_path, "status", "--porcelain") == ""
 
 
 def test_same_seed_same_figures(tree, tmp_path):
