@@ -86,9 +86,7 @@ def read(task: Task, seed: int, name: str) -> list[Epoch]:
     facts, here = read_facts(csv.with_suffix(".json")), task.facts | {"seed": seed}
     for key in differences(facts, here, here):
         if facts.get(key) is not None:  # what is not known may be
-            raise UserError(
-                f"{csv} has {key} {facts[key]}, runs in this folder {here[key]}: move it to where it belongs"
-            )
+            raise UserError(f"{csv} has {key} {facts[key]}, not {here[key]} as its folder: move it where it belongs")
     return read_csv(csv) if facts else []
 
 

@@ -66,7 +66,7 @@ class Parser(argparse.ArgumentParser):
 def make_parser(script: Path, own: argparse.ArgumentParser) -> Parser:
     parser = Parser(
         prog=script.name,
-        description=f"Trains {script.stem}. Leaves plots, a CSV and a checkpoint in the folder --out.",
+        description=f"Trains {script.stem}. Leaves plots, a CSV, a JSON and a checkpoint in the folder --out.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         parents=[own],
         allow_abbrev=False,

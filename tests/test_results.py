@@ -93,6 +93,19 @@ def test_operations_are_those_of_the_formula():
     assert added == pytest.approx((multi_head(64, 64) + multi_head(128, 16)) / 1e6)
 
 
+def test_the_gallery_s_curves_and_comparison_are_drawn_from_the_committed_runs(monkeypatch):
+    drawn, compared = [], []
+    monkeypatch.setattr(results, "draw_gain", drawn.append)
+    monkeypatch.setattr(results, "plot_run", lambda path, csv, history, *rest: drawn.append(path))
+    monkeypatch.setattr(results, "plot_comparison", lambda path, runs, data: compared.append((path, runs)))
+    results.draw_gallery()
+    [(path, runs)] = compared
+    assert list(runs) == [name for name, network in results.NETWORKS.items() if name == "CNN" or network.control]
+    assert all(control for name, (_, control) in runs.items() if name != "CNN")
+    trained = [path for path in results.GALLERY.glob("*.png") if path.stem.endswith((".attention", "on-drawn-images"))]
+    assert {*drawn, path} == set(results.GALLERY.glob("*.png")) - set(trained)
+
+
 def test_the_drawn_gains_are_the_computed_ones(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(results, "save", lambda figure, path: drawn.append(figure))
