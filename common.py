@@ -242,8 +242,8 @@ def run(
 
         with Record(options, data, model, optimizer, control) as record:
             print(
-                f"{options.name}: {record.parameters:,} parameters on {options.device} in {options.precision}; "
-                f"{data.name}: {len(data.train_labels):,} images to train, {len(data.test_labels):,} to test",
+                f"{options.name}: {record.facts['parameters']:,} parameters on {options.device} in {options.precision}"
+                f"; {data.name}: {len(data.train_labels):,} images to train, {len(data.test_labels):,} to test",
                 flush=True,
             )
             train_images, train_labels, test_images, test_labels = (

@@ -1,16 +1,15 @@
-"""Prints the tables of results and draws `plots/gain.png`, from the CSVs of the runs and the published figures.
+"""Prints the tables of results and draws the gallery's gains, curves and comparison, all from the committed runs.
 
     python benchmarks/results.py
 
-Reads the CSVs that the scripts write: of the JPEG copy of CIFAR-10 `plots/<run>.csv` (taken as seed 0) and
-`benchmarks/runs/jpeg-copy/seed<k>/<run>.csv` (the other seeds, and the ablations' seed 0); of the drawn shapes
-`benchmarks/runs/shapes/seed<k>/<run>.csv`, without the `-shapes` that the scripts put into the name.
-The published figures are in `published.csv` beside this file.
+Reads what the scripts write, `benchmarks/runs/<images>/seed<k>/<run>.csv` with its facts in `<run>.json`, and the
+published figures in `published.csv` beside this file. `TASKS` lists the folders, and what is true of all their runs.
 What a block adds is its run minus its control's of the same seed, at a fixed epoch, never the best.
 """
 
 import argparse
 import csv
+import itertools
 import statistics
 from pathlib import Path
 from typing import NamedTuple
@@ -18,17 +17,19 @@ from typing import NamedTuple
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from networks import NETWORKS, ROOT, build
+from networks import ALL, NETWORKS, ROOT, build
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from support.command_line import Parser
-from support.curves import read_run
+from support.comparison import plot_comparison, read_folder
+from support.curves import plot_run
+from support.errors import UserError, finish
+from support.facts import differences, read_facts
 from support.figures import COLOURS, DPI, GREY, GRID_GREY, OTHER_COLOUR, TEXT_GREY, WIDTH, default_style, save
 from support.history import Epoch, read_csv
 
-RUNS, PLOTS = ROOT / "benchmarks" / "runs", ROOT / "plots"
-JPEG_COPY = "CIFAR-10 JPEG copy (d89de81d)"  # the data's name and checksum in the plots of its runs
+RUNS, GALLERY = ROOT / "benchmarks" / "runs", ROOT / "plots" / "gallery"
 EPOCHS = (1, 10, 30, 50, 100)  # in the tables beside the published figures
 # 97.5% point of Student's t, by number of seeds
 T_QUANTILE = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
@@ -38,18 +39,33 @@ class Task(NamedTuple):
     """Images that networks were trained on: where the runs are, and the epoch at which they are compared."""
 
     title: str
-    folders: list[tuple[int, Path]]  # each with its runs' seed
+    folder: Path  # of the seeds' folders
     epoch: int
+    facts: dict  # of every run, beside its seed
+    ending: str = ""  # of the runs' names
+
+    def csv(self, seed: int, name: str) -> Path:
+        return self.folder / f"seed{seed}" / f"{name}{self.ending}.csv"
 
 
-TASKS = [
-    Task(
-        "JPEG copy of CIFAR-10",
-        [*((seed, RUNS / "jpeg-copy" / f"seed{seed}") for seed in range(10)), (0, PLOTS)],
-        epoch=30,
-    ),
-    Task("drawn shapes", [(seed, RUNS / "shapes" / f"seed{seed}") for seed in range(10)], epoch=20),
-]
+DEFAULTS = {"batch_size": 64, "lr": 0.001, "precision": "fp32"}
+JPEG_COPY = Task(
+    "JPEG copy of CIFAR-10",
+    RUNS / "jpeg-copy",
+    epoch=30,
+    facts={"data": "CIFAR-10 JPEG copy", "checksum": "d89de81d", **DEFAULTS},
+)
+SHAPES = Task(
+    "drawn shapes",
+    RUNS / "shapes",
+    epoch=20,
+    facts={"data": "drawn shapes", "checksum": "53e617b9", **DEFAULTS},
+    ending="-shapes",
+)
+# for whoever has the original files
+CIFAR10 = Task("CIFAR-10", RUNS / "cifar-10", epoch=30, facts={"data": "CIFAR-10", **DEFAULTS})
+TASKS = [task for task in (JPEG_COPY, SHAPES, CIFAR10) if task.folder.exists()]
+SEEDS = range(10)
 BLOCKS = {name: (name, network.control) for name, network in NETWORKS.items() if network.control}
 FURTHER = {  # what of self-attention's gain is due to looking, and what a third stage adds
     "Self-Attention, each position to itself": ("Self-Local", "CNN-32-64-128"),
@@ -60,19 +76,24 @@ FURTHER = {  # what of self-attention's gain is due to looking, and what a third
 }
 
 
-def read(folder: Path, name: str) -> list[Epoch]:
-    """A network's history, or an empty list; of `plots/`, where users' own runs go too, only those on the JPEG copy."""
-    path = folder / f"{name}.csv"
-    return read_run(path, JPEG_COPY) if folder == PLOTS else read_csv(path)
+def read(task: Task, seed: int, name: str) -> list[Epoch]:
+    """A network's history; an empty list where it is not there, or no facts are beside it.
+
+    Raises:
+        UserError: the run is in the wrong folder.
+    """
+    csv = task.csv(seed, name)
+    facts, here = read_facts(csv.with_suffix(".json")), task.facts | {"seed": seed}
+    for key in differences(facts, here, here):
+        if facts.get(key) is not None:  # what is not known may be
+            raise UserError(f"{csv} has {key} {facts[key]}, not {here[key]} as its folder: move it where it belongs")
+    return read_csv(csv) if facts else []
 
 
 def read_runs(task: Task, name: str) -> dict[int, list[Epoch]]:
     """A network's histories by seed, those that reach the task's epoch, up to it."""
-    runs = {}
-    for seed, folder in task.folders:
-        if len(history := read(folder, name)) >= task.epoch:
-            runs[seed] = history[: task.epoch]
-    return runs
+    runs = {seed: read(task, seed, name) for seed in SEEDS}
+    return {seed: history[: task.epoch] for seed, history in runs.items() if len(history) >= task.epoch}
 
 
 def mean_accuracy(history: list[Epoch]) -> float:
@@ -147,10 +168,9 @@ def costs() -> str:
     return markdown(["block", "parameters", "million operations"], rows)
 
 
-def read_plots() -> dict[str, list[Epoch]]:
-    """The histories in `plots/`, those of the networks that are there."""
-    histories = {name: read(PLOTS, name) for name in NETWORKS}
-    return {name: history for name, history in histories.items() if history}
+def read_seed_0(task: Task) -> dict[str, list[Epoch]]:
+    """The networks' whole histories with seed 0, as far as they are there."""
+    return {name: history for name in NETWORKS if (history := read(task, 0, name))}
 
 
 def read_published() -> dict[tuple[str, int], dict[str, str]]:
@@ -160,7 +180,7 @@ def read_published() -> dict[tuple[str, int], dict[str, str]]:
         return {(line["script"], int(line["epoch"])): line for line in lines}
 
 
-def beside_the_published(field: str, digits: int) -> str:
+def beside_the_published(task: Task, field: str, digits: int) -> str:
     """Each script's test accuracy or loss with seed 0 at some epochs, published / ours; `-` where there is none."""
     published = read_published()
 
@@ -169,13 +189,13 @@ def beside_the_published(field: str, digits: int) -> str:
         figures = [float(theirs[field]) if theirs else None, getattr(ours[0], field) if ours else None]
         return " / ".join("-" if figure is None else f"{figure:.{digits}f}" for figure in figures)
 
-    rows = [[name, *(cell(name, history, epoch) for epoch in EPOCHS)] for name, history in read_plots().items()]
-    return markdown(["published / ours", *(f"epoch {epoch}" for epoch in EPOCHS)], rows)
+    rows = [[name, *(cell(name, history, epoch) for epoch in EPOCHS)] for name, history in read_seed_0(task).items()]
+    return markdown([f"published / {task.title}", *(f"epoch {epoch}" for epoch in EPOCHS)], rows)
 
 
-def later_epochs() -> str:
+def later_epochs(task: Task) -> str:
     """What each block adds with seed 0, as means over ten epochs; `-` where it or its control has not come so far."""
-    histories = read_plots()
+    histories = read_seed_0(task)
     ends = (30, 50, 100)
 
     def cell(name: str, control: str, end: int) -> str:
@@ -184,23 +204,53 @@ def later_epochs() -> str:
         return f"{mean_accuracy(ours) - mean_accuracy(theirs):+.2f}" if reached else "-"
 
     rows = [[name, *(cell(name, control, end) for end in ends)] for name, control in BLOCKS.values()]
-    return markdown(["seed 0", *(f"epochs {end - 9} to {end}" for end in ends)], rows)
+    return markdown([f"{task.title}, seed 0", *(f"epochs {end - 9} to {end}" for end in ends)], rows)
 
 
-def over_fitting() -> str:
+def over_fitting(task: Task) -> str:
     """Where each network's test loss is lowest with seed 0, and what it and the accuracies are at the end."""
     rows = []
-    for name, history in read_plots().items():
+    for name, history in read_seed_0(task).items():
         lowest, last = min(history, key=lambda epoch: epoch.test_loss), history[-1]
         row = [name, f"{lowest.test_loss:.2f}", str(lowest.epoch), str(last.epoch), f"{last.test_loss:.2f}"]
         rows.append([*row, f"{last.train_acc:.1f}", f"{last.test_acc:.2f}"])
-    header = ["run", "lowest test loss", "at epoch", "last epoch", "test loss", "train accuracy", "test accuracy"]
+    header = [
+        f"{task.title}, seed 0",
+        "lowest test loss",
+        "at epoch",
+        "last epoch",
+        "test loss",
+        "train accuracy",
+        "test accuracy",
+    ]
     return markdown(header, rows)
 
 
+def hardware() -> str:
+    """Which processor and PyTorch the runs are from, as their facts say; seeds whose rows would be alike share them."""
+    rows = {}
+    for task, seed in itertools.product(TASKS, SEEDS):
+        machines = {}
+        for name in ALL:
+            if facts := read_facts(task.csv(seed, name).with_suffix(".json")):
+                version = (facts.get("torch") or "not known").partition("+")[0]
+                machines.setdefault((facts.get("processor") or "not known", version), []).append(name)
+        *few, last = sorted(machines, key=lambda machine: len(machines[machine])) or [None]
+        for machine in few:
+            rows.setdefault((task.title, ", ".join(machines[machine]), *machine), []).append(str(seed))
+        if last:
+            rows.setdefault((task.title, "the others" if few else "all", *last), []).append(str(seed))
+    rows = [[title, ", ".join(seeds), *row] for (title, *row), seeds in rows.items()]
+    return markdown(["images", "seeds", "networks", "processor", "PyTorch"], rows)
+
+
 def tables() -> list[str]:
-    published = [beside_the_published("test_acc", 2), beside_the_published("test_loss", 3)]
-    return [*(what_blocks_add(task) for task in TASKS), later_epochs(), costs(), *published, over_fitting()]
+    found = [hardware(), *(what_blocks_add(task) for task in TASKS), costs()]
+    for task in TASKS:
+        if task is not SHAPES:
+            published = beside_the_published(task, "test_acc", 2), beside_the_published(task, "test_loss", 3)
+            found += [later_epochs(task), *published, over_fitting(task)]
+    return found
 
 
 def draw_row(axes: Axes, row: int, differences: list[float], colour: str) -> None:
@@ -224,12 +274,12 @@ def draw_row(axes: Axes, row: int, differences: list[float], colour: str) -> Non
 def draw_gain(path: Path) -> None:
     """A row a block, in colour where its interval leaves out zero; below, what is due to self-attention's looking."""
     rows = BLOCKS | {label.replace(", ", ",\n"): pair for label, pair in FURTHER.items() if pair[0] in BLOCKS}
-    figure = Figure(figsize=(WIDTH, 4.6), dpi=DPI)
+    figure = Figure(figsize=(WIDTH * len(TASKS) / 2, 4.6), dpi=DPI)
     figure.subplots_adjust(left=0.18, right=0.87, top=0.82, bottom=0.11, wspace=0.45)
     figure.suptitle("What each block adds to the same network without it", fontsize=12, weight="bold", y=0.985)
     figure.text(0.5, 0.91, "Dots: seeds. Bars: 95% intervals of their mean, in colour where they leave out zero.",
                 ha="center", color=TEXT_GREY)  # fmt: skip
-    for task, axes in zip(TASKS, figure.subplots(1, 2), strict=True):
+    for task, axes in zip(TASKS, figure.subplots(1, len(TASKS)), strict=True):
         differences = [gains(task, *pair) for pair in rows.values()]
         dots = [0, *(dot for of_row in differences for dot in of_row)]
         margin = 0.25 * (max(dots) - min(dots))  # a wider interval runs off the panel, rather than squeeze the others
@@ -247,7 +297,21 @@ def draw_gain(path: Path) -> None:
     save(figure, path)
 
 
+def draw_gallery() -> None:
+    """The pictures of the gallery that need no trained network: of seed 0 on the JPEG copy, and the gains."""
+    draw_gain(GALLERY / "gain.png")
+    for name, history in read_seed_0(JPEG_COPY).items():
+        csv = JPEG_COPY.csv(0, name)
+        plot_run(GALLERY / f"{name}.png", csv, history, len(history), read_facts(csv.with_suffix(".json")))
+    runs = read_folder(JPEG_COPY.csv(0, "CNN").parent, JPEG_COPY.facts)
+    runs = {name: run for name, run in runs.items() if name in NETWORKS}
+    plot_comparison(GALLERY / "comparison.png", runs, JPEG_COPY.facts["data"])
+
+
 if __name__ == "__main__":
     Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    print(*tables(), sep="\n\n")
-    draw_gain(PLOTS / "gain.png")
+    try:
+        print(*tables(), sep="\n\n")
+    except UserError as error:
+        finish(str(error), error.status)
+    draw_gallery()

@@ -15,14 +15,13 @@ from support.record import Record
 
 
 def draw(record: Record) -> None:
-    """Draws what a record's model attends to, into `<run>-attention.png`."""
+    """Draws what a record's model attends to, into `<run>.attention.png`."""
     model, data, name = record.model, record.data, shown_name(record.options.name)
     figure = draw_figure(model, data, name, f"{data.name}, epoch {len(record.history)}")
     if figure is None:
         print("No attention picture: the model has neither a block to ask nor a feature map")
         return
-    path = record.options.out / f"{record.options.name}-attention.png"
-    save(figure, path, Source=record.fingerprint)
+    save(figure, record.options.out / f"{record.options.name}.attention.png")
 
 
 def find_sections(model: nn.Module, data: Data) -> list[Section]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from support import terminal
+from support.facts import read_facts
 
 
 def number(kind: type, low: float, high: float, meaning: str) -> Callable[[str], float]:
@@ -65,7 +66,7 @@ class Parser(argparse.ArgumentParser):
 def make_parser(script: Path, own: argparse.ArgumentParser) -> Parser:
     parser = Parser(
         prog=script.name,
-        description=f"Trains {script.stem}. Leaves plots, a CSV and a checkpoint in the folder --out.",
+        description=f"Trains {script.stem}. Leaves plots, a CSV, a JSON and a checkpoint in the folder --out.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         parents=[own],
         allow_abbrev=False,
@@ -107,6 +108,19 @@ def suffix(data: str) -> str:
     return "-shapes" if data == "shapes" else ""
 
 
+def refuse_others_files(parser: Parser, options: argparse.Namespace) -> None:
+    """Ends the program where a file of the run would be one of another script's run, or all runs' comparison.
+
+    In any letter case, since on macOS and Windows `a.png` is `A.png`.
+    """
+    for name in (options.script.stem.casefold(), options.name.casefold()):
+        if name in ("comparison", "comparison-shapes") or name.endswith(".attention"):
+            parser.error(f"{options.name} would overwrite another run's pictures: give the script another name")
+    facts = options.out / f"{options.name}.json"
+    if (owner := read_facts(facts).get("script", options.script.stem)) != options.script.stem:
+        parser.error(f"{facts} is of a run of {owner}: give this script another name, or another --out")
+
+
 def parse(
     build: Callable[..., torch.nn.Module], add_flags: Callable[[argparse.ArgumentParser], None] | None
 ) -> argparse.Namespace:
@@ -129,8 +143,7 @@ def parse(
                 build(num_classes=2, **options.model_flags)
         except ValueError as error:
             parser.error(str(error))
-    if script.stem == "comparison":
-        parser.error("this script would overwrite the folder's comparison.png: give it another name")
+    refuse_others_files(parser, options)
     if options.look and not (options.out / f"{options.name}.pt").exists():
         parser.error(f"{options.out / options.name}.pt is not there to look at: train first, without --look")
     return options

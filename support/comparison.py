@@ -7,20 +7,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from support.curves import CONTROL_LINE, draw, gain, read_run, set_epochs, shown_name
-from support.dataset import name_in
-from support.figures import COLOURS, DPI, OTHER_COLOUR, TEXT_GREY, WIDTH, default_style, read_metadata, save, shorten
+from support.facts import read_facts
+from support.figures import COLOURS, DPI, OTHER_COLOUR, TEXT_GREY, WIDTH, default_style, save, shorten
 from support.history import Epoch
 
 COLUMNS = 4
 
 
-def read_folder(folder: Path, fingerprint: str) -> dict[str, tuple[list[Epoch], list[Epoch]]]:
-    """Each run of the folder on that data with its control, {name: (history, history or empty)}.
+def read_folder(folder: Path, facts: dict) -> dict[str, tuple[list[Epoch], list[Epoch]]]:
+    """Each run of the folder on the data of these facts with its control, {name: (history, history or empty)}.
 
     The scripts of this project come first, as `COLOURS` lists them; a run that only serves as a control is left out.
     """
-    runs = {csv.stem: history for csv in sorted(folder.glob("*.csv")) if (history := read_run(csv, fingerprint))}
-    control = {name: read_metadata(folder / f"{name}.png").get("Control", "") for name in runs}
+    runs = {csv.stem: history for csv in sorted(folder.glob("*.csv")) if (history := read_run(csv, facts))}
+    control = {name: str(read_facts(folder / f"{name}.json").get("control") or "") for name in runs}
     known = list(COLOURS)
     names = sorted(runs, key=lambda name: known.index(shown_name(name)) if shown_name(name) in known else 99)
     return {name: (runs[name], runs.get(control[name], [])) for name in names if name not in control.values()}
@@ -33,14 +33,11 @@ def range_with_margin(values: list[float]) -> tuple[float, float]:
 
 
 @default_style
-def plot_comparison(path: Path, fingerprint: str) -> None:
-    """What each run of the path's folder changes against its control: a column a run, accuracy above, loss below.
+def plot_comparison(path: Path, runs: dict[str, tuple[list[Epoch], list[Epoch]]], data: str) -> None:
+    """What each run, as `read_folder` gives them, changes against its control: a column a run, accuracy above loss.
 
     All panels of a kind have the same axes, whose range is that of the curves after the first tenth of epochs.
     """
-    runs = read_folder(path.parent, fingerprint)
-    if not runs:
-        return
     columns = min(len(runs), COLUMNS)
     bands = math.ceil(len(runs) / columns)
     figure = Figure(figsize=(WIDTH, 1.2 + 4.1 * bands), dpi=DPI)
@@ -74,7 +71,6 @@ def plot_comparison(path: Path, fingerprint: str) -> None:
         if column == 0:
             above.set_ylabel("accuracy (%)")
             below.set_ylabel("loss (logarithmic)")
-    data = name_in(fingerprint)
     figure.suptitle(
         f"What each block changes on {data}",
         y=1 - 0.12 / height,
@@ -89,4 +85,4 @@ def plot_comparison(path: Path, fingerprint: str) -> None:
         ha="center",
         color=TEXT_GREY,
     )
-    save(figure, path, Source=fingerprint)
+    save(figure, path)

@@ -6,17 +6,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from support.dataset import name_in, printable
-from support.figures import DPI, GREY, GRID_GREY, TEXT_GREY, WIDTH, default_style, read_metadata, save, shorten
+from support.dataset import printable
+from support.facts import DATA, differences, read_facts
+from support.figures import DPI, GREY, GRID_GREY, TEXT_GREY, WIDTH, default_style, save, shorten
 from support.history import Epoch, read_csv
 
 TRAIN, TEST = "#0072B2", "#D55E00"
 CONTROL_LINE = {"color": GREY, "linestyle": "--", "linewidth": 1}
 
 
-def read_run(csv: Path, fingerprint: str) -> list[Epoch]:
-    """The run in a CSV; an empty list where its plot is not of the data that `fingerprint` names."""
-    return read_csv(csv) if read_metadata(csv.with_suffix(".png")).get("Source") == fingerprint else []
+def read_run(csv: Path, facts: dict) -> list[Epoch]:
+    """The run in a CSV; an empty list where its own facts do not say that it saw the same data."""
+    return [] if differences(read_facts(csv.with_suffix(".json")), facts, DATA) else read_csv(csv)
 
 
 def shown_name(run: str) -> str:
@@ -45,18 +46,21 @@ def gain(history: list[Epoch], control: list[Epoch]) -> float:
 
 
 @default_style
-def plot_run(
-    path: Path, history: list[Epoch], epochs: int, fingerprint: str, parameters: int, control: str = ""
-) -> None:
+def plot_run(path: Path, csv: Path, history: list[Epoch], epochs: int, facts: dict) -> None:
     """Loss and accuracy of one run, while training and on the test images, beside its control's where that is there.
 
     Size and axes are the same for every run, so that plots can be flipped through like cards; only a run that
-    leaves the axes stretches them. The PNG says in its metadata which data (`dataset.fingerprint`) and which control
-    it belongs to.
+    leaves the axes stretches them.
+
+    Args:
+        path: of the picture.
+        csv: the run's, beside which its control's is looked for.
+        epochs: where the axis ends.
     """
-    beside = read_run(path.with_name(f"{control}.csv"), fingerprint)[: len(history)] if control else []
+    control = facts["control"]
+    beside = read_run(csv.with_name(f"{control}.csv"), facts)[: len(history)] if control else []
     last = history[-1]
-    title = f"{shorten(shown_name(path.stem), 44)} on {name_in(fingerprint)}, epoch {last.epoch}:\n"
+    title = f"{shorten(shown_name(csv.stem), 44)} on {facts['data']}, epoch {last.epoch}:\n"
     title += f"{last.test_acc:.2f}% of test images right"
     if beside:
         title += f"; its control: {beside[-1].test_acc:.2f}%"
@@ -68,7 +72,8 @@ def plot_run(
     figure.text(
         0.5,
         0.02,
-        f"{parameters:,} parameters. One run: other seeds end elsewhere. Training figures are means over an epoch in\n"
+        f"{facts['parameters']:,} parameters. One run, seed {facts['seed']}: other seeds end elsewhere. Training "
+        "figures are means over an\nepoch in "
         "which the model changes, with dropout where it has any: early on, test may look better than training.",
         ha="center",
         color=TEXT_GREY,
@@ -89,7 +94,7 @@ def plot_run(
     accuracy.legend(loc="lower right", frameon=False, reverse=True)
     mark_lowest_loss(loss, history)
     mark_gap(accuracy, last)
-    save(figure, path, Source=fingerprint, Control=control)
+    save(figure, path)
 
 
 def mark_lowest_loss(axes: Axes, history: list[Epoch]) -> None:

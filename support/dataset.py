@@ -22,17 +22,12 @@ class Data(NamedTuple):
         return self[2:]
 
 
-def fingerprint(data: Data) -> str:
-    """The data set's name and a checksum of its images and labels: `CIFAR-10 (0123abcd)`."""
-    checksum = 0
+def checksum(data: Data) -> str:
+    """Of the images and labels: `0123abcd`."""
+    crc = 0
     for tensor in data.tensors:
-        checksum = zlib.crc32(tensor.contiguous().numpy(), checksum)
-    return f"{data.name} ({checksum:08x})"
-
-
-def name_in(fingerprint: str) -> str:
-    """The data set's name in what `fingerprint` gives."""
-    return fingerprint.rpartition(" (")[0]
+        crc = zlib.crc32(tensor.contiguous().numpy(), crc)
+    return f"{crc:08x}"
 
 
 def printable(name: str) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 
 from support.files import replacing
 
@@ -34,23 +33,12 @@ OTHER_COLOUR = "#8C564B"  # of scripts that are not in the list
 
 
 @default_style
-def save(figure: Figure, path: Path, **metadata: str) -> None:
-    """Writes a PNG with the metadata as its text; letters that no font has become boxes."""
+def save(figure: Figure, path: Path) -> None:
+    """Writes a PNG; letters that no font has become boxes."""
     with replacing(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
-        FigureCanvasAgg(figure).print_png(temporary, metadata=metadata)
+        FigureCanvasAgg(figure).print_png(temporary)
 
 
 def shorten(name: str, letters: int) -> str:
     return name if len(name) <= letters else f"{name[: letters - 1]}…"
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """What `save` was told; nothing where the file is missing or of another kind."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large pictures, which are not ours
-            with Image.open(path) as image:
-                return {key: value for key, value in image.info.items() if isinstance(value, str)}
-    except Exception:  # Pillow refuses files in many ways
-        return {}

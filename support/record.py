@@ -5,6 +5,7 @@ import io
 import math
 import time
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -12,8 +13,9 @@ from torch import nn
 
 from support import comparison, curves
 from support.command_line import suffix
-from support.dataset import Data, fingerprint
+from support.dataset import Data
 from support.errors import UserError, continue_command, quote
+from support.facts import DATA, TRAINING, differences, from_checkpoint, gather, write_facts
 from support.files import remove_leftovers, replacing, set_aside
 from support.history import Epoch, write_csv
 
@@ -21,24 +23,26 @@ SECONDS_BETWEEN_DRAWINGS = 30  # of the curves, where epochs are shorter
 
 
 def load_checkpoint(
-    path: Path, settings: dict, model: nn.Module, optimizer: torch.optim.Optimizer, advice: str
-) -> list[Epoch]:
-    """Puts weights and the optimiser's state back as `Record.save` left them, and returns the history.
+    path: Path, now: dict, same: Iterable[str], model: nn.Module, optimizer: torch.optim.Optimizer, advice: str
+) -> tuple[list[Epoch], dict]:
+    """Puts weights and the optimiser's state back as `Record.save` left them; returns the history and the facts.
 
     Raises:
-        UserError: the file cannot be read, or is of a run with other settings; `advice` says what to do then.
+        UserError: the file cannot be read, or the facts that `same` lists are others there than `now`; `advice` says
+            what to do then.
     """
     try:
         with zipfile.ZipFile(path) as parts:
             if broken := parts.testzip():  # torch.load does not look at checksums
                 raise ValueError(broken)
         saved = torch.load(path, map_location="cpu", weights_only=True)  # runs no code that the file holds
-        for key, new in settings.items():
-            if (old := saved["settings"].get(key)) != new:
-                raise UserError(f"{path} was trained with {key} {old}, this is {new}: give the same, or {advice}", 2)
+        facts = from_checkpoint(saved, now)
+        for key in differences(facts, now, same):
+            other = f"{key} {facts[key]}, this is {now[key]}"
+            raise UserError(f"{path} was trained with {other}: give the same, or {advice}", 2)
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
-        return [Epoch(int(epoch), *map(float, values)) for epoch, *values in saved["history"]]
+        return [Epoch(int(epoch), *map(float, values)) for epoch, *values in saved["history"]], facts
     except UserError:
         raise
     except OSError as error:
@@ -67,33 +71,34 @@ class Record:
         control: str | None,
     ):
         self.options, self.data, self.model, self.optimizer = options, data, model, optimizer
-        self.control = control + suffix(options.data) if control else ""
-        self.checkpoint = options.out / f"{options.name}.pt"
-        self.parameters = sum(parameter.numel() for parameter in model.parameters())
-        self.fingerprint = fingerprint(data)
-        self.settings = {"script": options.script.stem, **options.model_flags, "data": self.fingerprint}
-        if not options.look:  # a look needs the same network and data, however the network was trained
-            self.settings |= {key: getattr(options, key) for key in ("batch_size", "lr", "seed", "precision")}
+        self.facts = gather(options, data, model, control and control + suffix(options.data))
+        self.checkpoint, self.csv = (options.out / f"{options.name}.{kind}" for kind in ("pt", "csv"))
         self.history: list[Epoch] = []
         self.drawn, self.next_drawing = 0, 0.0  # epochs that the curves show; when they may be drawn again
 
     def __enter__(self) -> "Record":
         options = self.options
-        what = (self.checkpoint, self.settings, self.model, self.optimizer)
+        network = ["script", *options.model_flags, *DATA]
         if options.look:
-            self.history = load_checkpoint(*what, "train anew, without --look")
+            self.load(network, "train anew, without --look")  # however the network was trained
             options.epochs = len(self.history)  # so there is nothing to train
             return self
         remove_leftovers(options.out, options.name)
         if options.resume and self.checkpoint.exists():
-            self.history = load_checkpoint(*what, "start afresh, without --resume")
+            self.load([*network, *TRAINING], "start afresh, without --resume")
             if len(self.history) > options.epochs:
                 many = f"{self.checkpoint} has {len(self.history)} epochs already"
                 raise UserError(f"{many}: give more in --epochs", 2)
-            write_csv(self.checkpoint.with_suffix(".csv"), self.history)  # which is behind if a kill came between
+            write_csv(self.csv, self.history)  # which is behind if a kill came between
         elif options.resume:
             print(f"{self.checkpoint} is not there to go on from: starting with epoch 1")
         return self
+
+    def load(self, same: list[str], advice: str) -> None:
+        """Goes back to the checkpoint, whose facts are the run's, whatever is typed or on whatever machine now."""
+        what = (self.checkpoint, self.facts, same, self.model, self.optimizer, advice)
+        self.history, self.facts = load_checkpoint(*what)
+        write_facts(self.csv.with_suffix(".json"), self.facts)
 
     def __exit__(self, kind: type | None, error: BaseException | None, _) -> None:
         done = len(self.history)
@@ -132,9 +137,9 @@ class Record:
             self.draw_curves()
 
     def save(self, history: list[Epoch]) -> None:
-        """Brings the checkpoint and the CSV up to date, the checkpoint first: the rest follows from it."""
+        """Brings the checkpoint, the CSV and the JSON up to date, the checkpoint first: the rest follows from it."""
         contents = {
-            "settings": self.settings,
+            "facts": self.facts,
             "history": [tuple(epoch) for epoch in history],
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -145,18 +150,19 @@ class Record:
             temporary.write_bytes(buffer.getvalue())
             if len(history) == 1 and self.checkpoint.exists():  # only now is there something to put in its place
                 self.set_earlier_run_aside()
-        write_csv(self.checkpoint.with_suffix(".csv"), history)
+        write_csv(self.csv, history)
+        write_facts(self.csv.with_suffix(".json"), self.facts)
 
     def set_earlier_run_aside(self) -> None:
-        name, out = self.options.name, self.options.out
-        # the checkpoint last: while it is there, the next start sets aside what is left
-        place = set_aside(out, name, [".csv", ".png", "-attention.png", ".pt"])
+        place = set_aside(self.options.out, self.options.name)
         way_back = quote(["--out", str(place), "--resume"])
         print(f"The earlier run of that name is kept in {place}; to go on with it, start it as before, with {way_back}")
 
     def draw_curves(self) -> None:
         """Draws the run's plot and the comparison of the folder's runs."""
         self.drawn, self.next_drawing = len(self.history), time.monotonic() + SECONDS_BETWEEN_DRAWINGS
-        path = self.checkpoint.with_suffix(".png")
-        curves.plot_run(path, self.history, self.options.epochs, self.fingerprint, self.parameters, self.control)
-        comparison.plot_comparison(path.with_name(f"comparison{suffix(self.options.data)}.png"), self.fingerprint)
+        curves.plot_run(self.csv.with_suffix(".png"), self.csv, self.history, self.options.epochs, self.facts)
+        runs = comparison.read_folder(self.csv.parent, self.facts)
+        comparison.plot_comparison(
+            self.csv.with_name(f"comparison{suffix(self.options.data)}.png"), runs, self.data.name
+        )

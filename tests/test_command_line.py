@@ -3,6 +3,8 @@
 import pytest
 from helpers import ROOT, Process, run
 
+from support.facts import write_facts
+
 WRONG_FLAGS = [
     (["--epochs", 0], "'0' is not a whole number from 1"),
     (["--epochs", "ten"], "'ten' is not a whole number"),
@@ -54,12 +56,23 @@ def test_wrong_flags(i, refusals):
     assert result.err.startswith("CNN.py: ") and result.err.count("\n") == 1 and says in result.err
 
 
-def test_a_script_cannot_take_the_comparison_s_name(tree, tmp_path):
-    copy = tmp_path / "comparison.py"
+@pytest.mark.parametrize("name", ["Comparison", "comparison-shapes", "SE.Attention"])
+def test_a_script_cannot_take_the_name_of_another_s_picture(name, tree, tmp_path):
+    """In any letter case: on macOS and Windows `Comparison.png` is `comparison.png`."""
+    copy = tmp_path / f"{name}.py"
     copy.write_bytes((ROOT / "SE-Attention.py").read_bytes())
-    result = run(str(copy), "--data", tree, "--epochs", 1, cwd=tmp_path)
-    assert result.status == 2 and result.out == "" and result.err.count("\n") == 1
-    assert "another name" in result.err and not list(tmp_path.glob("plots/*"))
+    for data in (tree, "shapes"):
+        result = run(str(copy), "--data", data, "--epochs", 1, cwd=tmp_path)
+        assert result.status == 2 and result.out == "" and result.err.count("\n") == 1
+        assert "another name" in result.err and not list(tmp_path.glob("plots/*"))
+
+
+def test_a_run_is_not_replaced_by_another_script_s(tmp_path):
+    """`CNN-8.py` and `CNN.py --widths 8` have the same files."""
+    (tmp_path / "plots").mkdir()
+    write_facts(tmp_path / "plots" / "CNN-8-shapes.json", {"script": "CNN-8"})
+    result = run("CNN", "--data", "shapes", "--epochs", 1, "--widths", 8, cwd=tmp_path)
+    assert result.status == 2 and result.err.count("\n") == 1 and "is of a run of CNN-8" in result.err
 
 
 NAMES = {

@@ -52,4 +52,4 @@ def test_a_script_runs_from_a_cell(how, kernel, tmp_path):
     status, wrote = execute(kernel, code)
     assert status == "ok" and "Traceback" not in wrote, wrote
     assert "Epoch [1/1] Train Loss" in wrote and "Done: see" in wrote, wrote
-    assert (out / "SE-Attention.png").exists() and (out / "SE-Attention-attention.png").exists()
+    assert (out / "SE-Attention.png").exists() and (out / "SE-Attention.attention.png").exists()

@@ -7,9 +7,9 @@ from importlib import import_module
 from urllib.parse import unquote
 
 import pytest
+import results
 import torch
 from helpers import ATTENTION, ROOT, SCRIPTS, load, run
-from test_results import own_runs, results
 from torch import nn
 from torchvision.models import resnet18, resnet50
 
@@ -136,9 +136,8 @@ def test_parameters_are_those_of_the_table(script):
     assert re.search(rf"^\| `{script}.py` \|.*\| {parameters:,} \|$", README, re.MULTILINE)
 
 
-@pytest.mark.skipif(own_runs(), reason="there are other runs than the committed ones")
 def test_the_readme_s_figures_are_the_committed_runs():
-    copy, shapes = results.TASKS
+    copy, shapes = results.JPEG_COPY, results.SHAPES
     control = "CNN-32-64-128"
     alone = ["Self-Attention", "Multi-Head Attention", "Self-Uniform", "Self-Local"]
     looking = [("Self-Attention", "Self-Local"), ("Self-Attention", "Self-Uniform")]

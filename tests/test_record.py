@@ -1,5 +1,6 @@
 """Runs that are killed, interrupted, out of disk or diverging, and what `--resume` makes of them."""
 
+import json
 import os
 import pickle
 import random
@@ -21,6 +22,8 @@ def check_whole(out: Path, name: str) -> int:
     for plot in out.glob("*.png"):
         with Image.open(plot) as image:
             image.load()
+    if (out / f"{name}.json").exists():
+        json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
     if (out / f"{name}.csv").exists():
         lines = (out / f"{name}.csv").read_text(encoding="utf-8").split("\n")
         assert lines[-1] == "" and all(len(line.split(",")) == 6 for line in lines[:-1])
@@ -55,6 +58,7 @@ def test_killed_at_random_moments_and_resumed_to_the_digit(tree, tmp_path):
             done = 0
     assert process.wait().status == 0
     assert rows(tmp_path / "killed" / "CNN.csv") == rows(tmp_path / "whole" / "CNN.csv")
+    assert (tmp_path / "killed" / "CNN.json").read_bytes() == (tmp_path / "whole" / "CNN.json").read_bytes()
 
 
 @pytest.mark.parametrize(("script", "precision"), [("Self-Attention", "bf16"), ("STN-Attention", "fp32")])
@@ -74,12 +78,12 @@ def test_resuming_a_finished_run_restores_its_files(tree, tmp_path):
     flags = ["--data", tree, "--epochs", 1]
     assert run("CNN", *flags, cwd=tmp_path).status == 0
     before = (tmp_path / "plots" / "CNN.csv").read_bytes()
-    for file in ("CNN.csv", "CNN.png", "comparison.png"):
+    for file in ("CNN.csv", "CNN.json", "CNN.png", "comparison.png"):
         (tmp_path / "plots" / file).unlink()
     result = run("CNN", *flags, "--resume", cwd=tmp_path)
     assert result.status == 0 and "Epoch [" not in result.out
     assert (tmp_path / "plots" / "CNN.csv").read_bytes() == before
-    assert (tmp_path / "plots" / "comparison.png").exists()
+    assert (tmp_path / "plots" / "CNN.json").exists() and (tmp_path / "plots" / "comparison.png").exists()
 
 
 def test_resuming_what_never_started_says_so(tree, tmp_path):
@@ -198,12 +202,15 @@ def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged(tree, tmp_path):
 
 
 def test_a_fresh_start_moves_the_earlier_run_aside(stopped, tree, tmp_path):
-    """All of it, every time, even when that run saw other data; and it can be gone on with where it is then."""
+    """All of it, every time, even when that run saw other data, and nothing else; it can be gone on with there."""
     plots = tmp_path / "plots"
     shutil.copytree(stopped, plots)
-    (plots / "CNN-attention.png").write_bytes(b"a picture")
+    (plots / "CNN.attention.png").write_bytes(b"a picture")
     earlier = {path.name: path.read_bytes() for path in plots.glob("CNN*")}
-    (plots / "CNN-attention.png.1.tmp").write_bytes(b"half a picture")  # as a kill leaves it
+    (plots / "CNN.attention.png.1.tmp").write_bytes(b"half a picture")  # as a kill leaves it
+    others = {plots / "CNN-attention.png", plots / "CNN.5.png.1.tmp"}  # of scripts CNN-attention and CNN.5
+    for path in others:
+        path.write_bytes(b"another's")
     other = make_tree(tmp_path / "other", classes=("dog", "eel"))
     result = run("CNN", "--data", other, "--epochs", 1, cwd=tmp_path)
     place = Path("plots") / "earlier" / "CNN-1"
@@ -213,7 +220,7 @@ def test_a_fresh_start_moves_the_earlier_run_aside(stopped, tree, tmp_path):
     assert run("CNN", "--data", other, "--epochs", 1, cwd=tmp_path).status == 0
     assert (plots / "earlier" / "CNN-2" / "CNN.csv").read_bytes() == second
     assert {path.name: path.read_bytes() for path in (tmp_path / place).iterdir()} == earlier
-    assert not list(plots.glob("*.tmp"))
+    assert others <= set(plots.iterdir()) and len(list(plots.glob("*.tmp"))) == 1
     flags = ["--data", tree, "--epochs", 3, "--batch-size", 16, "--lr", 0.002, "--seed", 3]
     result = run("CNN", *flags, "--out", place, "--resume", cwd=tmp_path)
     assert result.status == 0 and result.out.count("Epoch [") == 1
@@ -386,8 +393,8 @@ def note_drawings() -> None:
 
     plot_run = curves.plot_run
 
-    def noted(path, history, *rest):
-        plot_run(path, history, *rest)
+    def noted(path, csv, history, *rest):
+        plot_run(path, csv, history, *rest)
         with open("drawings.txt", "a", encoding="utf-8") as file:
             file.write(f"{len(history)}\n")
 
