@@ -1,4 +1,4 @@
-"""The networks that the runs compare, listed once: the seven scripts', the two controls' and two ablations'."""
+"""The networks that the runs compare, listed once: the seven scripts', the two controls' and the variants'."""
 
 import importlib
 import sys

@@ -68,10 +68,10 @@ TASKS = [task for task in (JPEG_COPY, SHAPES, CIFAR10) if task.folder.exists()]
 SEEDS = range(10)
 BLOCKS = {name: (name, network.control) for name, network in NETWORKS.items() if network.control}
 FURTHER = {  # what of self-attention's gain is due to looking, and what a third stage adds
-    "Self-Attention, each position to itself": ("Self-Local", "CNN-32-64-128"),
-    "Self-Attention, all positions alike": ("Self-Uniform", "CNN-32-64-128"),
-    "Self-Attention, by looking elsewhere": ("Self-Attention", "Self-Local"),
-    "Self-Attention, by choosing where": ("Self-Attention", "Self-Uniform"),
+    "Self-Attention, each position to itself": ("Trunk-Self-Local", "CNN-32-64-128"),
+    "Self-Attention, all positions alike": ("Trunk-Self-Uniform", "CNN-32-64-128"),
+    "Self-Attention, by looking elsewhere": ("Self-Attention", "Trunk-Self-Local"),
+    "Self-Attention, by choosing where": ("Self-Attention", "Trunk-Self-Uniform"),
     "a third stage, without a block": ("CNN-32-64-128", "CNN"),
 }
 

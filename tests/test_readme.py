@@ -139,8 +139,8 @@ def test_parameters_are_those_of_the_table(script):
 def test_the_readme_s_figures_are_the_committed_runs():
     copy, shapes = results.JPEG_COPY, results.SHAPES
     control = "CNN-32-64-128"
-    alone = ["Self-Attention", "Multi-Head Attention", "Self-Uniform", "Self-Local"]
-    looking = [("Self-Attention", "Self-Local"), ("Self-Attention", "Self-Uniform")]
+    alone = ["Self-Attention", "Multi-Head Attention", "Trunk-Self-Uniform", "Trunk-Self-Local"]
+    looking = [("Self-Attention", "Trunk-Self-Local"), ("Self-Attention", "Trunk-Self-Uniform")]
     for name, other in [*((name, control) for name in alone), *looking, (control, "CNN")]:
         assert results.interval(results.gains(copy, name, other)) in README, (name, other)
     for name, other in [*results.BLOCKS.values(), *looking]:

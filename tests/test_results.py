@@ -17,7 +17,7 @@ def save(folder, name, history, **facts):
 
 def make_runs(folder, seeds=3, epochs=30):
     """Runs in which SE ends 1, 2 and 3 points, by seed, above its control, and STN 5; other epochs are far off."""
-    for name in (*results.NETWORKS, "Self-Local", "Self-Uniform"):
+    for name in (*results.NETWORKS, "Trunk-Self-Local", "Trunk-Self-Uniform"):
         for seed in range(seeds):
             accuracy = 70 + seed + (seed + 1) * (name == "SE-Attention") + 5 * (name == "STN-Attention")
             best = Epoch(1, 0.5, 80.0, 0.9, 99.0 if name == "SE-Attention" else 50.0, 2.0)
