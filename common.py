@@ -19,6 +19,7 @@ from support import command_line
 from support.cpu import tune_cpu
 from support.dataset import Data, normalize
 from support.errors import UserError, plain_errors
+from support.files import holding
 from support.image_tree import read_tree, refuse_foreign_folder
 from support.shapes import draw_shapes
 from support.terminal import bar
@@ -40,7 +41,7 @@ def load_data(source: str) -> Data:
         return draw_shapes()
     folder = Path(source)
     if not source or (not folder.is_dir() and source != "data"):  # the default folder alone is made if need be
-        raise UserError(f"--data {source}: there is no such folder; for drawn images say --data shapes", 2)
+        raise UserError(f"--data {source}: there is no such folder; give one with the data in it, or shapes", 2)
     try:
         if (folder / "train").is_dir() or (folder / "test").is_dir():
             return read_tree(folder)
@@ -226,7 +227,7 @@ def run(
         add_flags: adds to a parser the flags that change the model; for those not typed `build` has its defaults.
     """
     options = command_line.parse(build, add_flags)
-    with plain_errors(options):
+    with plain_errors(options), holding(options.out, options.name):
         # here, since --help need not wait for matplotlib; before training, so that a missing package shows now
         from support import attention_picture
         from support.history import Epoch

@@ -4,7 +4,8 @@
     python benchmarks/sweep.py --networks CNN-32-64-128 SE-Attention --seeds 0 1 2 --epochs 30
 
 Starts each script as a user would, with `--resume`, in a folder for each seed, `<out>/seed<k>`, where its output
-goes to `<run>.log`. Runs that have all their epochs are skipped, so give each data set and precision an `--out`.
+goes to `<run>.log`. Runs that have all their epochs are skipped, so give each data set and precision an `--out`; so are
+those that are being trained elsewhere, say by another sweep.
 """
 
 import argparse
@@ -19,6 +20,8 @@ from networks import ALL, NETWORKS, arguments
 from tqdm import tqdm
 
 from support.command_line import Parser, find_device, natural, positive, suffix, whole, writable_folder
+from support.errors import UserError
+from support.files import holding
 from support.history import read_csv
 from support.terminal import shows_bars
 
@@ -37,14 +40,17 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--networks", nargs="+", choices=ALL, default=list(NETWORKS), metavar="NAME", help=", ".join(ALL))
     add("--seeds", nargs="+", type=whole, default=[0], metavar="SEED", help="one run of every network for each of them")
-    one_each = os.cpu_count() if find_device("auto").type == "cpu" else 1
-    add("--jobs", type=natural, default=one_each, help="runs at a time, which share the cores' threads")
+    jobs = "runs at a time, which share the cores' threads (default: on a CPU one a core, else one)"
+    add("--jobs", type=natural, default=argparse.SUPPRESS, help=jobs)
     add("--epochs", type=natural, default=100, help="of each run")
     add("--lr", type=positive, default=0.001, help="as the scripts take it")
     add("--data", default="data", help="as the scripts take it")
+    add("--device", type=find_device, default="auto", help="as the scripts take it")
     add("--precision", choices=["fp32", "bf16"], default="fp32", help="as the scripts take it")
     add("--out", type=writable_folder, default="runs", help="the folder for the seeds' folders")
     options = parser.parse_args()
+    if "jobs" not in options:
+        options.jobs = os.cpu_count() if options.device.type == "cpu" else 1
     try:
         for seed in options.seeds:
             writable_folder(options.out / f"seed{seed}")
@@ -54,7 +60,8 @@ def parse() -> argparse.Namespace:
 
 
 def start(run: Run, options: argparse.Namespace) -> subprocess.Popen:
-    flags = {"seed": run.seed} | {name: getattr(options, name) for name in ("epochs", "lr", "data", "precision")}
+    same = {name: getattr(options, name) for name in ("epochs", "lr", "data", "device", "precision")}
+    flags = {"seed": run.seed} | same
     typed = [word for flag, value in flags.items() for word in (f"--{flag}", str(value))]
     command = [sys.executable, *arguments(run.name), *typed, "--out", run.csv.parent, "--resume"]
     threads = max(1, os.cpu_count() // options.jobs)
@@ -63,14 +70,23 @@ def start(run: Run, options: argparse.Namespace) -> subprocess.Popen:
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
 
-def train(runs: list[Run], options: argparse.Namespace) -> list[Run]:
-    """Trains the runs that are not complete, `--jobs` at a time, and returns those that failed."""
+def is_held(run: Run) -> bool:
+    """Whether another process is training it."""
+    try:
+        with holding(run.csv.parent, run.csv.stem):
+            return False
+    except UserError:
+        return True
+
+
+def train(runs: list[Run], options: argparse.Namespace) -> tuple[list[Run], list[Run]]:
+    """Trains the runs that are not complete, `--jobs` at a time; returns those that failed, and those skipped."""
 
     def done() -> int:
         return sum(run.epochs_done(options.epochs) for run in runs)
 
     waiting = [run for run in runs if run.epochs_done(options.epochs) < options.epochs]
-    running, failed = {}, []
+    running, failed, skipped = {}, [], []
     total = len(runs) * options.epochs
     # smoothing 0: the time left goes by the mean of all epochs, since networks differ in speed
     with tqdm(total=total, initial=done(), unit="epoch", smoothing=0, disable=not shows_bars()) as bar:
@@ -82,15 +98,18 @@ def train(runs: list[Run], options: argparse.Namespace) -> list[Run]:
                 time.sleep(0.5)
                 for process in [process for process in running if process.poll() is not None]:
                     run = running.pop(process)
-                    failed += [run] if process.returncode else []
-                    tqdm.write(f"{run.name}, seed {run.seed}: {'failed' if process.returncode else 'done'}")
+                    held = process.returncode == 2 and is_held(run)
+                    if process.returncode:
+                        (skipped if held else failed).append(run)
+                    end = "trained elsewhere, skipped" if held else "failed" if process.returncode else "done"
+                    tqdm.write(f"{run.name}, seed {run.seed}: {end}")
                 bar.update(done() - bar.n)
         finally:
             for process in running:
                 process.terminate()  # at any moment: what a run has written can be gone on with
             for process in running:
                 process.wait()
-    return failed
+    return failed, skipped
 
 
 def main() -> None:
@@ -101,7 +120,7 @@ def main() -> None:
         for name in options.networks
     ]
     try:
-        failed = train(runs, options)
+        failed, skipped = train(runs, options)
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
         sys.exit(130)
@@ -109,7 +128,10 @@ def main() -> None:
         log = run.csv.with_suffix(".log")
         last_line = log.read_text(encoding="utf-8").strip().rpartition("\n")[2]
         print(f"{run.name}, seed {run.seed} failed: {last_line} (all of it in {log})", file=sys.stderr)
-    if failed:
+    missing = [run for run in skipped if run.epochs_done(options.epochs) < options.epochs]
+    for run in missing:
+        print(f"{run.name}, seed {run.seed} is not complete: it is being trained elsewhere", file=sys.stderr)
+    if failed or missing:
         sys.exit(1)
     print(f"Done: see {options.out / 'seed*'}")
 

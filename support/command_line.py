@@ -35,13 +35,16 @@ positive = number(float, sys.float_info.min, sys.float_info.max, "a number above
 
 def find_device(name: str) -> torch.device:
     """An argparse type: the device of that name, if it is there and can compute."""
+    typed = name
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.ones(1, device=device).item()
     except Exception as error:  # each backend has its own way to say no
-        raise argparse.ArgumentTypeError(f"{name!r} is not a device of this machine; try auto or cpu") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        which = f"{name!r}, which auto has found," if typed == "auto" else repr(name)
+        raise argparse.ArgumentTypeError(f"{which} cannot compute here ({reason}): give --device cpu") from error
     return device
 
 
@@ -144,6 +147,6 @@ def parse(
         except ValueError as error:
             parser.error(str(error))
     refuse_others_files(parser, options)
-    if options.look and not (options.out / f"{options.name}.pt").exists():
-        parser.error(f"{options.out / options.name}.pt is not there to look at: train first, without --look")
+    if options.look and not (checkpoint := options.out / f"{options.name}.pt").exists():
+        parser.error(f"{checkpoint}, written after each epoch, is not there to look at: train first, without --look")
     return options

@@ -1,10 +1,39 @@
-"""Files that are whole whatever happens: a crash, a full disk, a power cut."""
+"""Files that are whole whatever happens: a crash, a full disk, a power cut, another run of the same name."""
 
 import glob
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout  # comes with torch
+
+from support.errors import UserError
+
+
+@contextmanager
+def holding(folder: Path, name: str) -> Iterator[None]:
+    """Keeps a run's name in a folder to this process, by a lock on `<name>.lock`, which ends with the process.
+
+    Where the file system has no locks, it says so and goes on without.
+
+    Raises:
+        UserError: another process holds the name.
+    """
+    lock = FileLock(folder / f"{name}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        advice = "wait until it has ended, or give another --out"
+        raise UserError(f"another run of {name} is going on in the folder {folder}: {advice}", 2) from None
+    except (OSError, NotImplementedError) as error:  # the second: older versions of filelock
+        print(f"{lock.lock_file} cannot be locked ({error}): start no other run of that name in this folder meanwhile")
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no open file: there filelock does it, on releasing
+            Path(lock.lock_file).unlink()  # while it is held, since filelock takes no lock on a file that is gone
+        lock.release()
 
 
 @contextmanager

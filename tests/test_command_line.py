@@ -1,6 +1,7 @@
 """The flags: what is refused before any work starts, and the names that they give a run's files."""
 
 import pytest
+import torch
 from helpers import ROOT, Process, run
 
 from support.facts import write_facts
@@ -15,13 +16,16 @@ WRONG_FLAGS = [
     (["--lr", "inf"], "'inf' is not a number above 0"),
     (["--seed", -1], "'-1' is not a whole number from 0"),
     (["--seed", 10**30], "is not a whole number from 0"),
-    (["--device", "warp"], "'warp' is not a device of this machine"),
-    (["--device", "cuda:99"], "'cuda:99' is not a device of this machine"),
-    (["--device", "meta"], "'meta' is not a device of this machine"),
-    (["--device", ""], "'' is not a device of this machine"),
+    (["--device", "warp"], "'warp' cannot compute here (Expected one of cpu, cuda, "),
+    (["--device", "cuda:99"], "'cuda:99' cannot compute here ("),
+    (
+        ["--device", "meta"],
+        "'meta' cannot compute here (Tensor.item() cannot be called on meta tensors): give",
+    ),
+    (["--device", ""], "'' cannot compute here (Device string must not be empty)"),
     (["--precision", "fp8"], "fp8"),
     (["--data", "nowhere"], "nowhere: there is no such folder"),
-    (["--data", "file.txt"], "file.txt: there is no such folder"),
+    (["--data", "file.txt"], "file.txt: there is no such folder; give one with the data in it"),
     (["--data", ""], "no such folder"),
     (["--out", "file.txt"], "cannot write in the folder 'file.txt'"),
     (["--out", "file.txt/plots"], "cannot write in the folder 'file.txt"),
@@ -54,6 +58,25 @@ def test_wrong_flags(i, refusals):
     says, result = WRONG_FLAGS[i][1], refusals[i]
     assert result.status == 2 and result.out == ""
     assert result.err.startswith("CNN.py: ") and result.err.count("\n") == 1 and says in result.err
+
+
+def spoil_cuda() -> None:
+    """A GPU that is there and cannot be had, as when another process has it to itself."""
+    ones = torch.ones
+
+    def busy(*size, device=None, **rest):
+        if torch.device(device or "cpu").type == "cuda":
+            raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable\nFor debugging pass")
+        return ones(*size, device=device, **rest)
+
+    torch.ones, torch.cuda.is_available = busy, lambda: True
+
+
+def test_a_gpu_that_auto_finds_and_that_cannot_compute(tmp_path):
+    result = run("CNN", cwd=tmp_path, prepare=spoil_cuda)
+    assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
+    reason = "CUDA error: all CUDA-capable devices are busy or unavailable"
+    assert f"'cuda', which auto has found, cannot compute here ({reason}): give --device cpu" in result.err
 
 
 @pytest.mark.parametrize("name", ["Comparison", "comparison-shapes", "SE.Attention"])

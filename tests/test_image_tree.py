@@ -3,8 +3,10 @@
 import os
 import shutil
 import sys
+import threading
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from helpers import expect, make_tree, run
 from PIL import Image
 
 from common import load_data
+from support import image_tree
+from support.errors import UserError
 from support.image_tree import read_picture
 
 
@@ -89,11 +93,15 @@ def test_a_class_whose_name_is_not_utf_8_is_read(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
-def test_link_loops_end(tmp_path):
+def test_links_to_pictures_and_classes_are_followed_and_loops_end(tmp_path, capsys):
     folder = make_tree(tmp_path / "tree", train=2, test=1)
     (folder / "train" / "cow" / "loop").symlink_to(folder / "train")
     (folder / "train" / "cow" / "itself.png").symlink_to("itself.png")
-    assert len(load_data(str(folder)).train_labels) == 6
+    (folder / "train" / "cow" / "linked.png").symlink_to(folder / "train" / "bee" / "0000.png")
+    (folder / "train" / "dog").symlink_to(folder / "train" / "ant")
+    (folder / "train" / "eel").symlink_to("nowhere")
+    assert load_data(str(folder)).train_labels.tolist() == [0, 0, 1, 1, 2, 2, 2, 3, 3]
+    assert capsys.readouterr().out == "not read: 2 broken links, 1 linked folder within a class\n"
 
 
 def bomb(folder: Path) -> None:
@@ -184,3 +192,133 @@ def test_a_folder_without_pictures_is_a_place_for_a_download(put_there, archive,
     prepare = partial(expect, archive[1], [server.url("good")])
     assert run("CNN", "--data", folder, "--epochs", 1, cwd=tmp_path, prepare=prepare).status == 0
     assert server.requests == ["/good"]
+
+
+def heic(folder: Path) -> None:
+    for path in folder.glob("train/cow/*"):
+        path.rename(path.with_suffix(".HEIC"))
+
+
+def loose(split: Path) -> None:
+    """Moves pictures out of their classes' folders, which go."""
+    for path in list(split.glob("*/*")):
+        path.rename(split / f"{path.parent.name}{path.name}")
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()
+
+
+LEFT_OUT = {
+    "photographs of a phone": (
+        heic,
+        "no pictures in {0}/train/cow; not read: 2 .heic (Pillow cannot read these",
+    ),
+    "train without classes": (lambda f: loose(f / "train"), "two classes; not read: 6 files in train itself"),
+    "test without classes": (lambda f: loose(f / "test"), "no pictures in {0}/test; not read: 3 files in test itself"),
+}
+
+
+@pytest.mark.parametrize("wrong", LEFT_OUT)
+def test_a_refusal_says_what_was_left_out(wrong, tmp_path):
+    folder = make_tree(tmp_path / "tree", train=2, test=1)
+    spoil, says = LEFT_OUT[wrong]
+    spoil(folder)
+    with pytest.raises(UserError) as refused:
+        load_data(str(folder))
+    assert refused.value.status == 2 and says.format(folder).replace("/", os.sep) in str(refused.value)
+
+
+def test_what_is_not_read_is_counted(tmp_path, capsys):
+    folder = make_tree(tmp_path / "tree", train=1, test=1)
+    load_data(str(folder))
+    assert capsys.readouterr().out == ""
+    cow = folder / "train" / "cow"
+    for name in (
+        "a.heic",
+        "b.HEIC",
+        "c.mp4",
+        "IMG_1",
+        "1. a cow",
+        "Thumbs.db",
+        "desktop.ini",
+        ".DS_Store",
+        "._0000.png",
+    ):
+        (cow / name).touch()
+    (folder / "test" / "ant" / "собака.heic").touch()
+    (folder / "train" / "labels.csv").touch()
+    (folder / "train" / "__MACOSX").mkdir()
+    (folder / "val" / "cow").mkdir(parents=True)
+    (folder / "README.txt").touch()
+    (cow / "album.jpg").mkdir()
+    (cow / "2024" / "May").mkdir(parents=True)
+    shutil.copy(folder / "train" / "bee" / "0000.png", cow / "2024" / "May" / "cow.PNG")
+    data = load_data(str(folder))
+    assert data.train_labels.tolist() == [0, 1, 2, 2]  # the folders in a class's folder are of that class
+    assert data.train_images[3].equal(data.train_images[1]) != data.train_images[2].equal(data.train_images[1])
+    assert capsys.readouterr().out == (
+        "not read: 3 .heic, 1 .mp4 (Pillow cannot read these: convert pictures to JPEG), 1 empty folder, "
+        "1 file in train itself, 2 files without an ending such as .jpg, 1 folder or picture beside train and test\n"
+    )
+
+
+def test_threads_read_what_one_would_in_the_same_order(tree, monkeypatch):
+    alone = load_data(str(tree))
+    monkeypatch.setattr(image_tree, "SMALL", 0)
+    assert all(a.equal(b) for a, b in zip(alone.tensors, load_data(str(tree)).tensors, strict=True))
+
+
+def test_of_two_unreadable_pictures_the_first_is_named(tree, monkeypatch):
+    """Even if a thread fails at the second before another fails at the first."""
+    failed = threading.Event()
+
+    def fail(path: Path) -> None:
+        if path.name == "0001.png":
+            failed.set()
+        elif not failed.wait(10):
+            return np.zeros((32, 32, 3), np.uint8)
+        raise ValueError("unreadable")
+
+    for name, value in (("SMALL", 0), ("THREADS", 2), ("read_picture", fail)):
+        monkeypatch.setattr(image_tree, name, value)
+    with pytest.raises(UserError, match=r"ant.0000.png \(unreadable\)"):
+        load_data(str(tree))
+
+
+def test_no_more_than_some_pictures_are_in_flight(tree, monkeypatch):
+    class Pool:
+        def __init__(self, threads):
+            self.asked = self.most = self.read = 0
+            pools.append(self)
+
+        def submit(self, function, path):
+            self.asked += 1
+            self.most = max(self.most, self.asked - self.read)
+            return SimpleNamespace(result=lambda: self.answer(function, path))
+
+        def answer(self, function, path):
+            self.read += 1
+            return function(path)
+
+        def shutdown(self, **options):
+            self.options = options
+
+    pools = []
+    for name, value in (("SMALL", 0), ("AHEAD", 7), ("ThreadPoolExecutor", Pool)):
+        monkeypatch.setattr(image_tree, name, value)
+    load_data(str(tree))
+    assert [(pool.asked, pool.read, pool.most) for pool in pools] == [(60, 60, 7), (24, 24, 7)]
+    assert all(pool.options == {"cancel_futures": True} for pool in pools)
+
+
+@pytest.mark.parametrize("typed", ["cifar-10-batches-py", "cifar-10-batches-py/", ".", "renamed", "train"])
+def test_the_folder_within_the_data_set_is_given(typed, tree, tmp_path, monkeypatch):
+    inner = tmp_path / ("renamed" if typed == "renamed" else "cifar-10-batches-py")
+    inner.mkdir()
+    (inner / "data_batch_1").touch()
+    monkeypatch.chdir(inner if typed == "." else tmp_path)
+    source, above = (tree / "train", tree) if typed == "train" else (typed, tmp_path)
+    with pytest.raises(UserError) as refused:
+        load_data(str(source))
+    said = str(refused.value)
+    assert refused.value.status == 2 and said.endswith(f"give the folder above, {above.resolve()}")
+    assert ("call this folder cifar-10-batches-py" in said) == (typed == "renamed")

@@ -106,10 +106,16 @@ def test_ctrl_c_says_how_to_continue(tree, tmp_path):
     assert run("Multi-Head Attention", *flags, cwd=tmp_path).out.count("Epoch [") == 1
 
 
+def read_in_threads() -> None:
+    from support import image_tree
+
+    image_tree.SMALL = 0
+
+
 @posix
 def test_ctrl_c_before_training(tmp_path):
     folder = make_tree(tmp_path / "large", train=3000, test=1)
-    process = Process("CNN", "--data", folder, cwd=tmp_path)
+    process = Process("CNN", "--data", folder, cwd=tmp_path, prepare=read_in_threads)
     while not (tmp_path / "plots").exists():
         time.sleep(0.01)
     time.sleep(0.3)

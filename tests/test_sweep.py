@@ -9,6 +9,8 @@ import time
 import pytest
 from helpers import ROOT, rows
 
+from support.files import holding
+
 posix = pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
 
 
@@ -17,16 +19,19 @@ def sweep(*arguments: object) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_it_trains_what_is_missing_and_goes_on_past_a_failure(tree, tmp_path):
+def test_it_trains_what_is_missing_and_goes_on_past_a_failure_and_a_run_elsewhere(tree, tmp_path):
     out = tmp_path / "seed3"
     out.mkdir()
     (out / "CNN.pt").write_text("no checkpoint")
     flags = ["--networks", "CNN", "CNN-32-64-128", "--seeds", 3, "--epochs", 1, "--data", tree, "--out", tmp_path]
-    first = sweep(*flags)
-    said, errors = first.communicate(timeout=100)
-    assert first.returncode == 1 and errors.count("\n") == 1
+    with holding(out, "SE-Attention"):
+        first = sweep(*flags, "--networks", "CNN", "CNN-32-64-128", "SE-Attention")
+        said, errors = first.communicate(timeout=100)
+    assert first.returncode == 1 and errors.count("\n") == 2
     assert errors.startswith("CNN, seed 3 failed: CNN.py: ") and str(out / "CNN.log") in errors
     assert not (out / "CNN.csv").exists() and len(rows(out / "CNN-32-64-128.csv")) == 2
+    assert "SE-Attention, seed 3: trained elsewhere, skipped\n" in said
+    assert "SE-Attention, seed 3 is not complete" in errors and not (out / "SE-Attention.csv").exists()
     (out / "CNN.pt").unlink()
     second = sweep(*flags)
     said, errors = second.communicate(timeout=100)
