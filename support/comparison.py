@@ -6,10 +6,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from support.curves import CONTROL_LINE, draw, gain, read_run, set_epochs, shown_name
-from support.facts import read_facts
+from support.curves import CONTROL_LINE, draw, gain, read_control, set_epochs, shown_name
+from support.facts import DATA, differences, read_facts
 from support.figures import COLOURS, DPI, OTHER_COLOUR, TEXT_GREY, WIDTH, default_style, save, shorten
-from support.history import Epoch
+from support.history import Epoch, read_csv
 
 COLUMNS = 4
 
@@ -19,11 +19,13 @@ def read_folder(folder: Path, facts: dict) -> dict[str, tuple[list[Epoch], list[
 
     The scripts of this project come first, as `COLOURS` lists them; a run that only serves as a control is left out.
     """
-    runs = {csv.stem: history for csv in sorted(folder.glob("*.csv")) if (history := read_run(csv, facts))}
-    control = {name: str(read_facts(folder / f"{name}.json").get("control") or "") for name in runs}
+    csvs = {csv: read_facts(csv.with_suffix(".json")) for csv in sorted(folder.glob("*.csv"))}
+    csvs = {csv: own for csv, own in csvs.items() if not differences(own, facts, DATA)}
+    runs = {csv.stem: (history, read_control(csv, own)) for csv, own in csvs.items() if (history := read_csv(csv))}
+    serving = [own["control"] for csv, own in csvs.items() if csv.stem in runs and runs[csv.stem][1]]
     known = list(COLOURS)
     names = sorted(runs, key=lambda name: known.index(shown_name(name)) if shown_name(name) in known else 99)
-    return {name: (runs[name], runs.get(control[name], [])) for name in names if name not in control.values()}
+    return {name: runs[name] for name in names if name not in serving}
 
 
 def range_with_margin(values: list[float]) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from support.dataset import printable
-from support.facts import DATA, differences, read_facts
+from support.facts import ALIKE, differences, read_facts
 from support.figures import DPI, GREY, GRID_GREY, TEXT_GREY, WIDTH, default_style, save, shorten
 from support.history import Epoch, read_csv
 
@@ -15,9 +15,10 @@ TRAIN, TEST = "#0072B2", "#D55E00"
 CONTROL_LINE = {"color": GREY, "linestyle": "--", "linewidth": 1}
 
 
-def read_run(csv: Path, facts: dict) -> list[Epoch]:
-    """The run in a CSV; an empty list where its own facts do not say that it saw the same data."""
-    return [] if differences(read_facts(csv.with_suffix(".json")), facts, DATA) else read_csv(csv)
+def read_control(csv: Path, facts: dict) -> list[Epoch]:
+    """The control beside a run's CSV; an empty list where there is none, or one that was not trained alike."""
+    control = csv.parent / f"{facts.get('control')}.csv"
+    return [] if differences(read_facts(control.with_suffix(".json")), facts, ALIKE) else read_csv(control)
 
 
 def shown_name(run: str) -> str:
@@ -57,8 +58,7 @@ def plot_run(path: Path, csv: Path, history: list[Epoch], epochs: int, facts: di
         csv: the run's, beside which its control's is looked for.
         epochs: where the axis ends.
     """
-    control = facts["control"]
-    beside = read_run(csv.with_name(f"{control}.csv"), facts)[: len(history)] if control else []
+    beside = read_control(csv, facts)[: len(history)]
     last = history[-1]
     title = f"{shorten(shown_name(csv.stem), 44)} on {facts['data']}, epoch {last.epoch}:\n"
     title += f"{last.test_acc:.2f}% of test images right"
@@ -82,7 +82,7 @@ def plot_run(path: Path, csv: Path, history: list[Epoch], epochs: int, facts: di
     loss, accuracy = figure.subplots(1, 2)
     for axes, field in ((loss, "loss"), (accuracy, "acc")):
         if beside:
-            draw(axes, beside, f"test_{field}", label=f"test, control ({shown_name(control)})", **CONTROL_LINE)
+            draw(axes, beside, f"test_{field}", label=f"test, control ({shown_name(facts['control'])})", **CONTROL_LINE)
         draw(axes, history, f"train_{field}", label="training", color=TRAIN, linestyle=(0, (5, 1.5)))
         draw(axes, history, f"test_{field}", label="test", color=TEST, linewidth=2)
         set_epochs(axes, epochs, ticks=10)

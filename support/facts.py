@@ -13,10 +13,12 @@ import torch
 from torch import nn
 
 from support.dataset import Data, checksum
+from support.errors import quote
 from support.files import replacing
 
 DATA = ("data", "checksum")
 TRAINING = ("seed", "batch_size", "lr", "precision")
+ALIKE = (*DATA, *TRAINING)  # of a run and its control, so that they differ by the block alone
 
 
 def gather(options: argparse.Namespace, data: Data, model: nn.Module, control: str | None) -> dict:
@@ -59,6 +61,21 @@ def processor() -> str | None:
 def differences(facts: dict, others: dict, keys: Iterable[str]) -> list[str]:
     """Those of the keys in which two runs differ; what only one of them knows differs, too."""
     return [key for key in keys if facts.get(key) != others.get(key)]
+
+
+def why_no_control(folder: Path, facts: dict, options: argparse.Namespace) -> str | None:
+    """Why the control in a run's folder is not drawn beside it, and what to type for one that is."""
+    control = read_facts(folder / f"{facts['control']}.json")
+    if "parameters" not in control or not (different := differences(control, facts, ALIKE)):
+        return None
+    own = {name: control[name] for name in list(control)[1 : list(control).index("parameters")]}
+    same = {name.replace("_", "-"): facts[name] for name in TRAINING}
+    typed = own | {"epochs": options.epochs} | same | {"data": options.data, "out": options.out}
+    command = ["python", f"{control.get('script')}.py"]
+    for name, value in typed.items():
+        command += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    others = ", ".join(f"{key} {control.get(key)}, not {facts[key]}" for key in different)
+    return f"Drawn without its control {facts['control']}, which has {others}. To match: {quote(command)}"
 
 
 def from_checkpoint(saved: dict, now: dict) -> dict:

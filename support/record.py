@@ -15,7 +15,7 @@ from support import comparison, curves
 from support.command_line import suffix
 from support.dataset import Data
 from support.errors import UserError, continue_command, quote
-from support.facts import DATA, TRAINING, differences, from_checkpoint, gather, write_facts
+from support.facts import DATA, TRAINING, differences, from_checkpoint, gather, why_no_control, write_facts
 from support.files import remove_leftovers, replacing, set_aside
 from support.history import Epoch, write_csv
 
@@ -77,22 +77,27 @@ class Record:
         self.drawn, self.next_drawing = 0, 0.0  # epochs that the curves show; when they may be drawn again
 
     def __enter__(self) -> "Record":
+        self.go_back()
+        if why := why_no_control(self.options.out, self.facts, self.options):
+            print(why)
+        return self
+
+    def go_back(self) -> None:
+        """To what the run's files hold, as far as the user wants that."""
         options = self.options
         network = ["script", *options.model_flags, *DATA]
         if options.look:
             self.load(network, "train anew, without --look")  # however the network was trained
             options.epochs = len(self.history)  # so there is nothing to train
-            return self
+            return
         remove_leftovers(options.out, options.name)
         if options.resume and self.checkpoint.exists():
             self.load([*network, *TRAINING], "start afresh, without --resume")
-            if len(self.history) > options.epochs:
-                many = f"{self.checkpoint} has {len(self.history)} epochs already"
-                raise UserError(f"{many}: give more in --epochs", 2)
+            if (done := len(self.history)) > options.epochs:
+                raise UserError(f"{self.checkpoint} has {done} epochs already: give more in --epochs", 2)
             write_csv(self.csv, self.history)  # which is behind if a kill came between
         elif options.resume:
             print(f"{self.checkpoint} is not there to go on from: starting with epoch 1")
-        return self
 
     def load(self, same: list[str], advice: str) -> None:
         """Goes back to the checkpoint, whose facts are the run's, whatever is typed or on whatever machine now."""
@@ -162,7 +167,5 @@ class Record:
         """Draws the run's plot and the comparison of the folder's runs."""
         self.drawn, self.next_drawing = len(self.history), time.monotonic() + SECONDS_BETWEEN_DRAWINGS
         curves.plot_run(self.csv.with_suffix(".png"), self.csv, self.history, self.options.epochs, self.facts)
-        runs = comparison.read_folder(self.csv.parent, self.facts)
-        comparison.plot_comparison(
-            self.csv.with_name(f"comparison{suffix(self.options.data)}.png"), runs, self.data.name
-        )
+        path = self.csv.with_name(f"comparison{suffix(self.options.data)}.png")
+        comparison.plot_comparison(path, comparison.read_folder(path.parent, self.facts), self.data.name)

@@ -1,5 +1,6 @@
 """The comparison: which runs of a folder belong together, and what else may lie there."""
 
+import shlex
 import shutil
 
 import pytest
@@ -109,3 +110,21 @@ def test_a_control_is_drawn_beside_its_run_alone(finished, tree, tmp_path):
     folder = read_folder(tmp_path, facts(tree))
     assert list(folder) == ["SE-Attention", "ECA-Attention"]
     assert all(len(history) == len(control) == 2 for history, control in folder.values())
+
+
+def test_a_control_trained_otherwise_is_left_out_and_the_run_says_how_to_get_one(tree, tmp_path):
+    def train(script, *flags):
+        result = run(script, "--data", tree, "--epochs", 1, *flags, cwd=tmp_path)
+        assert result.status == 0
+        return result.out.splitlines()[0], read_folder(tmp_path / "plots", facts(tree))
+
+    train("CNN", "--widths", 32, 64, 128, "--lr", 0.01, "--batch-size", 5, "--seed", 7)
+    said, folder = train("SE-Attention", "--batch-size", 5)
+    assert "which has seed 7, not 0, lr 0.01, not 0.001. To match: python CNN.py --widths 32 64 128" in said
+    assert [(name, len(control)) for name, (_, control) in folder.items()] == [
+        ("SE-Attention", 0),
+        ("CNN-32-64-128", 0),
+    ]
+    script, *flags = shlex.split(said.partition("To match: python ")[2])
+    _, folder = train(script.removesuffix(".py"), *flags)
+    assert list(folder) == ["SE-Attention"] and len(folder["SE-Attention"][1]) == 1

@@ -6,10 +6,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from support import curves
-from support.facts import write_facts
+from support.facts import TRAINING, write_facts
 from support.history import Epoch, write_csv
 
 FACTS = {"parameters": 7, "data": "ants", "checksum": "0123abcd", "control": None, "seed": 3}
+FACTS |= {"batch_size": 64, "lr": 0.001, "precision": "fp32"}
 
 
 def history(*accuracies: float) -> list[Epoch]:
@@ -47,11 +48,11 @@ def test_the_control_is_drawn_as_far_as_the_run_is(lines, tmp_path):
         assert picture.size == (1400, 704)
 
 
-@pytest.mark.parametrize("wrong", ["other name", "other images", "no facts", "no csv"])
+@pytest.mark.parametrize("wrong", ["other name", "other images", *TRAINING, "no facts", "no csv"])
 def test_a_control_that_is_none_is_not_drawn(wrong, lines, tmp_path):
     if wrong != "no csv":
         write_csv(tmp_path / "CNN.csv", history(10, 20))
-    other = {"other name": {"data": "bees"}, "other images": {"checksum": "0123abce"}}.get(wrong, {})
+    other = {"other name": {"data": "bees"}, "other images": {"checksum": "0123abce"}}.get(wrong, {wrong: "other"})
     if wrong != "no facts":
         write_facts(tmp_path / "CNN.json", FACTS | other)
     plot(tmp_path, history(15, 25), 4, control="CNN")
