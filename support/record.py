@@ -40,7 +40,11 @@ def load_checkpoint(
         for key in differences(facts, now, same):
             other = f"{key} {facts[key]}, this is {now[key]}"
             raise UserError(f"{path} was trained with {other}: give the same, or {advice}", 2)
-        model.load_state_dict(saved["model"])
+        try:
+            model.load_state_dict(saved["model"])
+        except RuntimeError as error:
+            version = "perhaps of another version of this script"
+            raise UserError(f"{path} has weights of another network, {version}: {advice}", 2) from error
         optimizer.load_state_dict(saved["optimizer"])
         return [Epoch(int(epoch), *map(float, values)) for epoch, *values in saved["history"]], facts
     except UserError:
@@ -48,7 +52,7 @@ def load_checkpoint(
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror})", 2) from error
     except Exception as error:  # a damaged file can fail in any way
-        raise UserError(f"{path} is damaged or of another network: {advice}", 2) from error
+        raise UserError(f"{path} is damaged: {advice}", 2) from error
 
 
 class Record:
@@ -59,7 +63,7 @@ class Record:
 
     Args:
         options: as `command_line.parse` gives them.
-        control: the name of the run that this one is to be compared with.
+        control: the name of the run that this one is to be compared with; its own is that of none.
     """
 
     def __init__(
@@ -71,7 +75,8 @@ class Record:
         control: str | None,
     ):
         self.options, self.data, self.model, self.optimizer = options, data, model, optimizer
-        self.facts = gather(options, data, model, control and control + suffix(options.data))
+        control = f"{control}{suffix(options.data)}" if control else None
+        self.facts = gather(options, data, model, None if control == options.name else control)
         self.checkpoint, self.csv = (options.out / f"{options.name}.{kind}" for kind in ("pt", "csv"))
         self.history: list[Epoch] = []
         self.drawn, self.next_drawing = 0, 0.0  # epochs that the curves show; when they may be drawn again

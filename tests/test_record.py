@@ -162,7 +162,7 @@ def test_refuses_to_resume_another_trunk_or_script(tree, tmp_path):
     assert result.status == 2 and "hidden None, this is 16" in result.err
     shutil.copy(tmp_path / "plots" / "CNN-8.pt", tmp_path / "plots" / "CNN.pt")
     result = run("CNN", "--data", tree, "--resume", cwd=tmp_path)
-    assert result.status == 2 and "of another network" in result.err
+    assert result.status == 2 and "of another network, perhaps of another version of this script" in result.err
     (tmp_path / "plots" / "CNN-8.pt").rename(tmp_path / "plots" / "SE-Attention.pt")
     result = run("SE-Attention", "--data", tree, "--resume", cwd=tmp_path)
     assert result.status == 2 and "script CNN, this is SE-Attention" in result.err
