@@ -43,11 +43,11 @@ VARIANTS = {  # `Trunk-SE-next2`: SE, the first weights of the layers after it d
         *((None, 0.5), ("Half", 2.0), ("SE", 2.0), ("CBAM", 4.0)),
     ]
 }
-VARIANTS |= {  # in a residual network
-    f"ResNet-8{f'-{block}' if block else ''}": Network(
-        "benchmarks/ResNet-8.py", {"attention": block} if block else {}, "ResNet-8" if block else None
-    )
-    for block in (None, *"SE CBAM Self Multi-Head SE-Twice CBAM-Four ECA Half Self-Local Self-Uniform STN".split())
+IN_RESNET = ["SE", "CBAM", "Self", "Multi-Head", "SE-Twice", "CBAM-Four"]
+IN_RESNET += ["ECA", "Half", "Self-Local", "Self-Uniform", "STN"]
+VARIANTS["ResNet-8"] = Network("benchmarks/ResNet-8.py", {}, None)
+VARIANTS |= {
+    f"ResNet-8-{block}": Network("benchmarks/ResNet-8.py", {"attention": block}, "ResNet-8") for block in IN_RESNET
 }
 ALL = NETWORKS | VARIANTS
 
