@@ -15,13 +15,13 @@ from filelock import FileLock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from support import command_line
-from support.cpu import tune_cpu
-from support.dataset import Data, normalize
+from support.data.dataset import Data, normalize
+from support.data.image_tree import read_tree, refuse_foreign_folder
+from support.data.shapes import draw_shapes
 from support.errors import UserError, plain_errors
 from support.files import holding
-from support.image_tree import read_tree, refuse_foreign_folder
-from support.shapes import draw_shapes
+from support.run import command_line
+from support.run.cpu import tune_cpu
 from support.terminal import bar
 
 # ---- data ----------------------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ def read_cifar10(folder: Path) -> Data:
     from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import check_integrity, extract_archive
 
-    from support.download import download
+    from support.data.download import download
 
     def read_if_intact() -> Data | None:
         try:
@@ -229,9 +229,10 @@ def run(
     options = command_line.parse(build, add_flags)
     with plain_errors(options), holding(options.out, options.name):
         # here, since --help need not wait for matplotlib; before training, so that a missing package shows now
-        from support import attention_picture
-        from support.history import Epoch
-        from support.record import Record
+        from support.pictures import attention_picture
+        from support.pictures.drawing import Drawing
+        from support.run.history import Epoch
+        from support.run.record import Record
 
         data = load_data(options.data)
         if options.device.type == "cpu":
@@ -241,7 +242,7 @@ def run(
         model.to(options.device, memory_format=torch.channels_last)
         optimizer = torch.optim.Adam(model.parameters(), lr=options.lr, fused=True)
 
-        with Record(options, data, model, optimizer, control) as record:
+        with Record(options, data, model, optimizer, control) as record, Drawing(record) as drawing:
             print(
                 f"{options.name}: {record.facts['parameters']:,} parameters on {options.device} in {options.precision}"
                 f"; {data.name}: {len(data.train_labels):,} images to train, {len(data.test_labels):,} to test",
@@ -253,11 +254,12 @@ def run(
             for epoch in record.epochs_to_train():
                 start = time.perf_counter()
                 set_seed(options.seed, epoch)
-                progress = f"Epoch [{epoch}/{options.epochs}]"
+                progress = f"Epoch [{epoch}/{record.epochs}]"
                 trained = train_epoch(
                     model, optimizer, train_images, train_labels, options.batch_size, options.precision, progress
                 )
                 tested = evaluate(model, test_images, test_labels, options.precision)
                 record.add(Epoch(epoch, *trained, *tested, time.perf_counter() - start))
+                drawing.after_epoch()
             attention_picture.draw(record)
         print(f"Done: see {options.out / options.name}*.png")

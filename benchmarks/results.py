@@ -21,13 +21,13 @@ from networks import ALL, NETWORKS, ROOT, build
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from support.command_line import Parser
-from support.comparison import plot_comparison, read_folder
-from support.curves import plot_run
 from support.errors import UserError, finish
-from support.facts import differences, read_facts
-from support.figures import COLOURS, DPI, GREY, GRID_GREY, OTHER_COLOUR, TEXT_GREY, WIDTH, default_style, save
-from support.history import Epoch, read_csv
+from support.pictures.comparison import plot_comparison, read_folder
+from support.pictures.curves import plot_run
+from support.pictures.style import COLOURS, DPI, GREY, GRID_GREY, OTHER_COLOUR, TEXT_GREY, WIDTH, default_style, save
+from support.run.command_line import Parser
+from support.run.facts import differences, read_facts
+from support.run.history import Epoch, read_csv
 
 RUNS, GALLERY = ROOT / "benchmarks" / "runs", ROOT / "plots" / "gallery"
 EPOCHS = (1, 10, 30, 50, 100)  # in the tables beside the published figures

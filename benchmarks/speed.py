@@ -22,9 +22,9 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 from common import evaluate, load_data, train_epoch
-from support.command_line import Parser, find_device, natural, whole
-from support.cpu import tune_cpu
 from support.errors import finish, plain_errors
+from support.run.command_line import Parser, find_device, natural, whole
+from support.run.cpu import tune_cpu
 
 SCRIPTS = [name for name, network in NETWORKS.items() if not network.own]
 

@@ -19,10 +19,10 @@ from typing import NamedTuple
 from networks import ALL, NETWORKS, arguments
 from tqdm import tqdm
 
-from support.command_line import Parser, find_device, natural, positive, suffix, whole, writable_folder
 from support.errors import UserError
 from support.files import holding
-from support.history import read_csv
+from support.run.command_line import Parser, find_device, natural, positive, suffix, whole, writable_folder
+from support.run.history import read_csv
 from support.terminal import shows_bars
 
 

@@ -1,1 +1,1 @@
-"""What a run also needs, and a reader of the scripts may skip: one subject a module."""
+"""What a run also needs, and a reader of the scripts may skip: images, the run's life, pictures."""

@@ -25,7 +25,8 @@ SCRIPTS = ["CNN", *ATTENTION]
 # A fork server has torch imported once for all runs, which are processes of their own all the same.
 CONTEXT = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
 if os.name != "nt":
-    CONTEXT.set_forkserver_preload(["common", "support.record", "support.attention_picture", "torchvision.datasets"])
+    PRELOAD = ["common", "support.pictures.drawing", "support.pictures.attention_picture", "torchvision.datasets"]
+    CONTEXT.set_forkserver_preload(PRELOAD)
 
 
 class Result(NamedTuple):
@@ -74,9 +75,9 @@ def child(typed: list[str], cwd: Path, logs: list[Path], prepare: Callable[[], N
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
     sys.argv = typed
     if not attention:
-        import support.attention_picture
+        import support.pictures.attention_picture
 
-        support.attention_picture.draw = lambda record: None
+        support.pictures.attention_picture.draw = lambda record: None
     if prepare:
         prepare()
     try:
@@ -134,7 +135,7 @@ def expect(sums: dict, mirrors: list[str] = ()) -> None:
     """Makes torchvision's reader and the downloader, in this process, take the archive of these checksums."""
     from torchvision.datasets import CIFAR10
 
-    from support import download
+    from support.data import download
 
     CIFAR10.tgz_md5 = sums["md5"]
     CIFAR10.train_list = [[f"data_batch_{i}", sums["files"][f"data_batch_{i}"]] for i in range(1, 6)]

@@ -9,9 +9,9 @@ from PIL import Image
 from torch import nn
 
 from common import CNN, load_data
-from support.attention import ask, find_views, frames, grad_cam, weight_statistics
-from support.attention_picture import draw_figure
-from support.dataset import normalize
+from support.data.dataset import normalize
+from support.pictures.attention import ask, find_views, frames, grad_cam, weight_statistics
+from support.pictures.attention_picture import draw_figure
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import ROOT, Process, run
 
-from support.facts import write_facts
+from support.run.facts import write_facts
 
 WRONG_FLAGS = [
     (["--epochs", 0], "'0' is not a whole number from 1"),

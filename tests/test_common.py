@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 import common
 from common import CNN, evaluate, load_data, set_seed, train_epoch
-from support.dataset import normalize
+from support.data.dataset import normalize
+from support.data.shapes import draw_shapes
 from support.errors import UserError
-from support.shapes import draw_shapes
 
 # ---- CIFAR-10 ------------------------------------------------------------------------------------------
 
@@ -28,7 +28,7 @@ def cifar(archive, monkeypatch):
     """The archive's path, with this process's reader made to expect it."""
     from torchvision.datasets import CIFAR10
 
-    from support import download
+    from support.data import download
 
     for name in ("tgz_md5", "train_list", "test_list", "meta"):
         monkeypatch.setattr(CIFAR10, name, getattr(CIFAR10, name))

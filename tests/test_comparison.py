@@ -7,10 +7,10 @@ import pytest
 from helpers import make_tree, run
 
 from common import load_data
-from support import comparison
-from support.comparison import read_folder
-from support.dataset import checksum
-from support.facts import write_facts
+from support.data.dataset import checksum
+from support.pictures import comparison
+from support.pictures.comparison import read_folder
+from support.run.facts import write_facts
 
 HEADER = "epoch,train_loss,train_acc,test_loss,test_acc,seconds\n"
 ODD_FILES = {

@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import load
 
-from support.cpu import tune_cpu
+from support.run.cpu import tune_cpu
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

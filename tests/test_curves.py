@@ -5,9 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from support import curves
-from support.facts import TRAINING, write_facts
-from support.history import Epoch, write_csv
+from support.pictures import curves
+from support.run.facts import TRAINING, write_facts
+from support.run.history import Epoch, write_csv
 
 FACTS = {"parameters": 7, "data": "ants", "checksum": "0123abcd", "control": None, "seed": 3}
 FACTS |= {"batch_size": 64, "lr": 0.001, "precision": "fp32"}

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from support.dataset import checksum, normalize, printable
-from support.shapes import draw_shapes
+from support.data.dataset import checksum, normalize, printable
+from support.data.shapes import draw_shapes
 
 
 def test_pixels_are_scaled_to_minus_1_and_1():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers import run
 
-from support.facts import differences, from_checkpoint, read_facts, write_facts
+from support.run.facts import differences, from_checkpoint, read_facts, write_facts
 
 FLAGS = [
     "--widths",

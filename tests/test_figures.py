@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 from PIL import Image
 
-from support.figures import save
+from support.pictures.style import save
 
 
 def test_letters_that_no_font_has_are_drawn_all_the_same(tmp_path, capfd):

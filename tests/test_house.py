@@ -8,7 +8,8 @@ from helpers import ROOT, SCRIPTS
 
 SCRIPT_FILES = [ROOT / f"{script}.py" for script in SCRIPTS]
 COMMON = ROOT / "common.py"
-SUPPORT = sorted((ROOT / "support").glob("*.py"))
+SUPPORT = sorted((ROOT / "support").rglob("*.py"))
+ROOMS = ["ground", "data", "run", "pictures"]  # of support, from the lowest; ground: the modules of its own folder
 FILES = [*SCRIPT_FILES, COMMON, *SUPPORT]
 OWN = {path.stem for path in [*SCRIPT_FILES, COMMON]} | {"support", "benchmarks", "tests"}
 LINES = {**dict.fromkeys(SCRIPT_FILES, 99), ROOT / "CBAM-Attention.py": 129, COMMON: 320}
@@ -40,7 +41,12 @@ def own_imports(path: Path) -> set[tuple[str, str | None]]:
 
 
 def module_name(path: Path) -> str:
-    return f"support.{path.stem}"
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def room(module: str) -> str:
+    _, *rooms, _ = module.split(".")
+    return rooms[0] if rooms else "ground"
 
 
 def support_modules(path: Path) -> set[str]:
@@ -64,9 +70,15 @@ def test_common_imports_from_support_alone():
     assert {module.split(".")[0] for module, _ in own_imports(COMMON)} == {"support"}
 
 
-@pytest.mark.parametrize("path", SUPPORT, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SUPPORT, ids=module_name)
 def test_support_imports_from_support_alone(path):
     assert {module.split(".")[0] for module, _ in own_imports(path)} <= {"support"}
+
+
+@pytest.mark.parametrize("path", SUPPORT, ids=module_name)
+def test_stairs_go_down_within_support(path):
+    here = ROOMS.index(room(module_name(path)))
+    assert all(ROOMS.index(room(module)) <= here for module in support_modules(path))
 
 
 def test_no_circle_within_support():
@@ -89,6 +101,6 @@ def test_length(path):
             assert lines <= (120 if isinstance(node, ast.ClassDef) else 60), f"{node.name} has {lines} lines"
 
 
-@pytest.mark.parametrize("path", SUPPORT, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SUPPORT, ids=module_name)
 def test_every_module_says_what_it_is_for(path):
     assert ast.get_docstring(parse(path))

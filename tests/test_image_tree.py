@@ -15,9 +15,9 @@ from helpers import expect, make_tree, run
 from PIL import Image
 
 from common import load_data
-from support import image_tree
+from support.data import image_tree
+from support.data.image_tree import read_picture
 from support.errors import UserError
-from support.image_tree import read_picture
 
 
 def test_reads_an_image_tree(tmp_path):

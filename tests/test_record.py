@@ -107,7 +107,7 @@ def test_ctrl_c_says_how_to_continue(tree, tmp_path):
 
 
 def read_in_threads() -> None:
-    from support import image_tree
+    from support.data import image_tree
 
     image_tree.SMALL = 0
 
@@ -395,7 +395,7 @@ def test_final_weights_load_in_the_user_s_own_code(stopped):
 
 def note_drawings() -> None:
     """Writes a line for each drawing of a run's curves: the epochs that it shows."""
-    from support import curves
+    from support.pictures import curves
 
     plot_run = curves.plot_run
 

@@ -5,8 +5,8 @@ import results
 from helpers import ROOT
 
 from support.errors import UserError
-from support.facts import write_facts
-from support.history import Epoch, write_csv
+from support.run.facts import write_facts
+from support.run.history import Epoch, write_csv
 
 
 def save(folder, name, history, **facts):

@@ -2,7 +2,7 @@
 
 import torch
 
-from support.shapes import draw_shapes
+from support.data.shapes import draw_shapes
 
 
 def test_shapes_are_the_same_every_time():

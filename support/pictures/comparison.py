@@ -6,10 +6,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from support.curves import CONTROL_LINE, draw, gain, read_control, set_epochs, shown_name
-from support.facts import DATA, differences, read_facts
-from support.figures import COLOURS, DPI, OTHER_COLOUR, TEXT_GREY, WIDTH, default_style, save, shorten
-from support.history import Epoch, read_csv
+from support.pictures.curves import CONTROL_LINE, draw, gain, read_control, set_epochs, shown_name
+from support.pictures.style import COLOURS, DPI, OTHER_COLOUR, TEXT_GREY, WIDTH, default_style, save, shorten
+from support.run.facts import DATA, differences, read_facts
+from support.run.history import Epoch, read_csv
 
 COLUMNS = 4
 

@@ -6,10 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from support.dataset import printable
-from support.facts import ALIKE, differences, read_facts
-from support.figures import DPI, GREY, GRID_GREY, TEXT_GREY, WIDTH, default_style, save, shorten
-from support.history import Epoch, read_csv
+from support.data.dataset import printable
+from support.pictures.style import DPI, GREY, GRID_GREY, TEXT_GREY, WIDTH, default_style, save, shorten
+from support.run.facts import ALIKE, differences, read_facts
+from support.run.history import Epoch, read_csv
 
 TRAIN, TEST = "#0072B2", "#D55E00"
 CONTROL_LINE = {"color": GREY, "linestyle": "--", "linewidth": 1}

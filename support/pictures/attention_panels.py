@@ -12,8 +12,8 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from support.dataset import Data
-from support.figures import DPI, WIDTH, shorten
+from support.data.dataset import Data
+from support.pictures.style import DPI, WIDTH, shorten
 
 Panel = Callable[[Axes], None]
 QUERIES = {"A": (18, 18), "B": (10, 26)}  # (row, column) of the pixels whose attention is drawn

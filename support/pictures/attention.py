@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from support.dataset import normalize
+from support.data.dataset import normalize
 
 METHODS = ("weights", "gate", "theta")  # by which a block says what it attends to
 

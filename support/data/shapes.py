@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from support.dataset import Data
+from support.data.dataset import Data
 
 
 def draw_shapes(train: int = 5000, test: int = 1000) -> Data:

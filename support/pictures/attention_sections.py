@@ -6,8 +6,9 @@ from matplotlib.figure import SubFigure
 from matplotlib.patches import Polygon
 from torch import nn
 
-from support.attention import View, ask, class_means, frames, grad_cam, weight_maps, weight_statistics
-from support.attention_panels import (
+from support.data.dataset import Data
+from support.pictures.attention import View, ask, class_means, frames, grad_cam, weight_maps, weight_statistics
+from support.pictures.attention_panels import (
     INK,
     QUERIES,
     Panel,
@@ -25,7 +26,6 @@ from support.attention_panels import (
     photograph,
     plain_ticks,
 )
-from support.dataset import Data
 
 IMAGES_ACROSS, IMAGES_DOWN = 8, 4
 HEADS = 4

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from support.dataset import Data, checksum
+from support.data.dataset import Data, checksum
 from support.errors import quote
 from support.files import replacing
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from support.dataset import Data, printable
+from support.data.dataset import Data, printable
 from support.errors import UserError
 from support.terminal import bar
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from support import terminal
-from support.facts import read_facts
+from support.run.facts import read_facts
 
 
 def number(kind: type, low: float, high: float, meaning: str) -> Callable[[str], float]:

@@ -3,7 +3,6 @@
 import argparse
 import io
 import math
-import time
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,15 +10,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from support import comparison, curves
-from support.command_line import suffix
-from support.dataset import Data
+from support.data.dataset import Data
 from support.errors import UserError, continue_command, quote
-from support.facts import DATA, TRAINING, differences, from_checkpoint, gather, why_no_control, write_facts
 from support.files import remove_leftovers, replacing, set_aside
-from support.history import Epoch, write_csv
-
-SECONDS_BETWEEN_DRAWINGS = 30  # of the curves, where epochs are shorter
+from support.run.command_line import suffix
+from support.run.facts import DATA, TRAINING, differences, from_checkpoint, gather, why_no_control, write_facts
+from support.run.history import Epoch, write_csv
 
 
 def load_checkpoint(
@@ -58,8 +54,8 @@ def load_checkpoint(
 class Record:
     """A run's files in the folder `--out`, kept up to date epoch by epoch.
 
-    Used as a context: on entering, the run goes on from its checkpoint if the user wants that; on leaving, also with
-    --look and by Ctrl-C, its curves are drawn where they are behind.
+    Used as a context: on entering, the run goes on from its checkpoint if the user wants that; on leaving by Ctrl-C,
+    it says how to continue.
 
     Args:
         options: as `command_line.parse` gives them.
@@ -79,7 +75,7 @@ class Record:
         self.facts = gather(options, data, model, None if control == options.name else control)
         self.checkpoint, self.csv = (options.out / f"{options.name}.{kind}" for kind in ("pt", "csv"))
         self.history: list[Epoch] = []
-        self.drawn, self.next_drawing = 0, 0.0  # epochs that the curves show; when they may be drawn again
+        self.epochs = options.epochs  # that the run has when it is done
 
     def __enter__(self) -> "Record":
         self.go_back()
@@ -93,12 +89,12 @@ class Record:
         network = ["script", *options.model_flags, *DATA]
         if options.look:
             self.load(network, "train anew, without --look")  # however the network was trained
-            options.epochs = len(self.history)  # so there is nothing to train
+            self.epochs = len(self.history)  # so there is nothing to train
             return
         remove_leftovers(options.out, options.name)
         if options.resume and self.checkpoint.exists():
             self.load([*network, *TRAINING], "start afresh, without --resume")
-            if (done := len(self.history)) > options.epochs:
+            if (done := len(self.history)) > self.epochs:
                 raise UserError(f"{self.checkpoint} has {done} epochs already: give more in --epochs", 2)
             write_csv(self.csv, self.history)  # which is behind if a kill came between
         elif options.resume:
@@ -111,20 +107,18 @@ class Record:
         write_facts(self.csv.with_suffix(".json"), self.facts)
 
     def __exit__(self, kind: type | None, error: BaseException | None, _) -> None:
-        done = len(self.history)
-        if self.drawn < done and not isinstance(error, OSError):  # on a full disk drawing would fail as well
-            self.draw_curves()
+        if kind is KeyboardInterrupt and not self.history:
+            raise UserError("stopped before the first epoch was done: nothing to continue", 130) from None
         if kind is KeyboardInterrupt:
-            if not done:
-                raise UserError("stopped before the first epoch was done: nothing to continue", 130) from None
-            raise UserError(f"stopped after epoch {done}; continue with: {continue_command()}", 130) from None
+            done = f"stopped after epoch {len(self.history)}"
+            raise UserError(f"{done}; continue with: {continue_command()}", 130) from None
 
     def epochs_to_train(self) -> range:
         """The numbers of the epochs that are missing, after --resume or without it; none with --look."""
-        return range(len(self.history) + 1, self.options.epochs + 1)
+        return range(len(self.history) + 1, self.epochs + 1)
 
     def add(self, epoch: Epoch) -> None:
-        """Saves an epoch, prints its line and, now and then, draws the curves.
+        """Saves an epoch and prints its line.
 
         Raises:
             UserError: a loss is not finite; what the epochs before gave is kept.
@@ -138,13 +132,11 @@ class Record:
         self.save([*self.history, epoch])
         self.history.append(epoch)  # an epoch counts once it is saved
         print(
-            f"Epoch [{epoch.epoch}/{self.options.epochs}] "
+            f"Epoch [{epoch.epoch}/{self.epochs}] "
             f"Train Loss: {epoch.train_loss:.4f}, Train Acc: {epoch.train_acc:.2f}% "
             f"Test Loss: {epoch.test_loss:.4f}, Test Acc: {epoch.test_acc:.2f}%",
             flush=True,
         )
-        if time.monotonic() > self.next_drawing or epoch.epoch == self.options.epochs:
-            self.draw_curves()
 
     def save(self, history: list[Epoch]) -> None:
         """Brings the checkpoint, the CSV and the JSON up to date, the checkpoint first: the rest follows from it."""
@@ -167,10 +159,3 @@ class Record:
         place = set_aside(self.options.out, self.options.name)
         way_back = quote(["--out", str(place), "--resume"])
         print(f"The earlier run of that name is kept in {place}; to go on with it, start it as before, with {way_back}")
-
-    def draw_curves(self) -> None:
-        """Draws the run's plot and the comparison of the folder's runs."""
-        self.drawn, self.next_drawing = len(self.history), time.monotonic() + SECONDS_BETWEEN_DRAWINGS
-        curves.plot_run(self.csv.with_suffix(".png"), self.csv, self.history, self.options.epochs, self.facts)
-        path = self.csv.with_name(f"comparison{suffix(self.options.data)}.png")
-        comparison.plot_comparison(path, comparison.read_folder(path.parent, self.facts), self.data.name)

@@ -5,13 +5,13 @@ import textwrap
 from matplotlib.figure import Figure
 from torch import nn
 
-from support.attention import find_views
-from support.attention_panels import Section
-from support.attention_sections import SECTIONS, cam_section
-from support.curves import shown_name
-from support.dataset import Data
-from support.figures import DPI, TEXT_GREY, WIDTH, default_style, save
-from support.record import Record
+from support.data.dataset import Data
+from support.pictures.attention import find_views
+from support.pictures.attention_panels import Section
+from support.pictures.attention_sections import SECTIONS, cam_section
+from support.pictures.curves import shown_name
+from support.pictures.style import DPI, TEXT_GREY, WIDTH, default_style, save
+from support.run.record import Record
 
 
 def draw(record: Record) -> None:

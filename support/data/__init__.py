@@ -1,0 +1,1 @@
+"""Images in memory, wherever they are from."""
