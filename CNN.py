@@ -17,8 +17,8 @@ from torch import nn
 from common import CNN, run
 
 
-def build(num_classes: int, **own) -> nn.Module:
-    return CNN(**own, num_classes=num_classes)
+def build(num_classes: int, **trunk) -> nn.Module:
+    return CNN(**trunk, num_classes=num_classes)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ import argparse
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from support.data.shapes import draw_shapes
 from support.errors import UserError, plain_errors
 from support.files import holding
 from support.run import command_line
-from support.run.cpu import tune_cpu
+from support.run.cpu import tuned_cpu
 from support.terminal import bar
 
 # ---- data ----------------------------------------------------------------------------------------------
@@ -40,7 +41,9 @@ def load_data(source: str) -> Data:
     if source == "shapes":
         return draw_shapes()
     folder = Path(source)
-    if not source or (not folder.is_dir() and source != "data"):  # the default folder alone is made if need be
+    if not source or (
+        not folder.is_dir() and source != command_line.DATA_FOLDER
+    ):  # the default folder alone is made if need be
         raise UserError(f"--data {source}: there is no such folder; give one with the data in it, or shapes", 2)
     try:
         if (folder / "train").is_dir() or (folder / "test").is_dir():
@@ -64,28 +67,26 @@ def read_cifar10(folder: Path) -> Data:
 
     from support.data.download import download
 
-    def read_if_intact() -> Data | None:
-        try:
-            train, test = CIFAR10(folder, train=True), CIFAR10(folder, train=False)
-        except RuntimeError:  # not there, or a wrong checksum
-            return None
+    def read() -> Data:
+        train, test = CIFAR10(folder, train=True), CIFAR10(folder, train=False)
         # (N, 32, 32, 3) in memory, seen as (N, 3, 32, 32): channels last
         images = [torch.from_numpy(split.data.copy("C")).permute(0, 3, 1, 2) for split in (train, test)]
         labels = [torch.tensor(split.targets) for split in (train, test)]
         return Data("CIFAR-10", train.classes, images[0], labels[0], images[1], labels[1])
 
-    if data := read_if_intact():
-        return data
+    missing = suppress(RuntimeError)  # torchvision's answer to files that are not there or have a wrong checksum
+    with missing:
+        return read()
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "cifar-10.lock"):  # of two scripts started at once, one downloads
-        if data := read_if_intact():
-            return data
+        with missing:
+            return read()
         archive = folder / CIFAR10.filename
         if not check_integrity(archive, CIFAR10.tgz_md5):
             download(archive)
         print(f"Extracting {archive}", flush=True)
         extract_archive(archive, folder)
-    return read_if_intact()
+        return read()
 
 
 # ---- the trunk -----------------------------------------------------------------------------------------
@@ -201,7 +202,7 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor, precision: str = 
     """Mean loss, and accuracy in percent, over images (N, 3, 32, 32) uint8."""
     model.eval()
     losses, correct = [], []
-    # on a CPU larger batches are hardly faster, and would make the heap that `tune_cpu` keeps grow
+    # on a CPU larger batches are hardly faster, and would make the heap that `tuned_cpu` keeps grow
     batch_size = 64 if images.device.type == "cpu" else 1000
     for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
@@ -217,7 +218,7 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor, precision: str = 
 def run(
     build: Callable[..., nn.Module],
     control: str | None = None,
-    add_flags: Callable[[argparse.ArgumentParser], None] | None = None,
+    add_flags: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
 ) -> None:
     """Runs a script: reads its command line, trains its model, records every epoch, draws what it attends to.
 
@@ -227,7 +228,7 @@ def run(
         add_flags: adds to a parser the flags that change the model; for those not typed `build` has its defaults.
     """
     options = command_line.parse(build, add_flags)
-    with plain_errors(options), holding(options.out, options.name):
+    with plain_errors(options), holding(options.out, options.name), tuned_cpu(options.device, options.precision):
         # here, since --help need not wait for matplotlib; before training, so that a missing package shows now
         from support.pictures import attention_picture
         from support.pictures.drawing import Drawing
@@ -235,8 +236,6 @@ def run(
         from support.run.record import Record
 
         data = load_data(options.data)
-        if options.device.type == "cpu":
-            tune_cpu(options.precision)
         set_seed(options.seed, epoch=0)
         model = build(num_classes=len(data.classes), **options.model_flags)
         model.to(options.device, memory_format=torch.channels_last)

@@ -23,8 +23,8 @@ from torchvision import datasets, transforms
 
 from common import evaluate, load_data, train_epoch
 from support.errors import finish, plain_errors
-from support.run.command_line import Parser, find_device, natural, whole
-from support.run.cpu import tune_cpu
+from support.run.command_line import Parser, find_device, non_negative_int, positive_int
+from support.run.cpu import tuned_cpu
 
 SCRIPTS = [name for name, network in NETWORKS.items() if not network.own]
 
@@ -74,16 +74,15 @@ def tutorial(model: nn.Module, data: list[Tensor], options: argparse.Namespace) 
 
 def project(model: nn.Module, data: list[Tensor], options: argparse.Namespace) -> Iterator[None]:
     """Trains on the test images to warm up, then trains and tests for an epoch whenever it is asked to."""
-    if options.device.type == "cpu":
-        tune_cpu(options.precision)
-    model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.001, fused=True)
-    images, labels, *test = (tensor.to(options.device) for tensor in data)
-    train_epoch(model, optimizer, *test, options.batch_size, options.precision)
-    while True:
-        yield
-        train_epoch(model, optimizer, images, labels, options.batch_size, options.precision)
-        evaluate(model, *test, options.precision)
+    with tuned_cpu(options.device, options.precision):
+        model.to(memory_format=torch.channels_last)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.001, fused=True)
+        images, labels, *test = (tensor.to(options.device) for tensor in data)
+        train_epoch(model, optimizer, *test, options.batch_size, options.precision)
+        while True:
+            yield
+            train_epoch(model, optimizer, images, labels, options.batch_size, options.precision)
+            evaluate(model, *test, options.precision)
 
 
 def start(loop: Callable, network: str, options: argparse.Namespace) -> None:
@@ -122,10 +121,10 @@ def main() -> None:
     parser.add_argument("--data", default="shapes")
     parser.add_argument("--device", type=find_device, default="auto")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of the project's loop")
-    parser.add_argument("--batch-size", type=natural, default=64)
-    parser.add_argument("--workers", type=whole, default=2, help="of the tutorial's DataLoader")
-    parser.add_argument("--images", type=natural, default=5000, help="an epoch; few favour the project")
-    parser.add_argument("--rounds", type=natural, default=3, help="epochs of each loop")
+    parser.add_argument("--batch-size", type=positive_int, default=64)
+    parser.add_argument("--workers", type=non_negative_int, default=2, help="of the tutorial's DataLoader")
+    parser.add_argument("--images", type=positive_int, default=5000, help="an epoch; few favour the project")
+    parser.add_argument("--rounds", type=positive_int, default=3, help="epochs of each loop")
     options = parser.parse_args()
     if unknown := sorted(set(options.scripts) - set(SCRIPTS)):
         finish(f"unknown scripts: {', '.join(unknown)}; there are {', '.join(SCRIPTS)}", 2)

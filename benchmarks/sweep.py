@@ -21,7 +21,15 @@ from tqdm import tqdm
 
 from support.errors import UserError
 from support.files import holding
-from support.run.command_line import Parser, find_device, natural, positive, suffix, whole, writable_folder
+from support.run.command_line import (
+    Parser,
+    find_device,
+    non_negative_int,
+    positive_float,
+    positive_int,
+    suffix,
+    writable_folder,
+)
 from support.run.history import read_csv
 from support.terminal import shows_bars
 
@@ -39,11 +47,18 @@ def parse() -> argparse.Namespace:
     parser = Parser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
     add("--networks", nargs="+", choices=ALL, default=list(NETWORKS), metavar="NAME", help=", ".join(ALL))
-    add("--seeds", nargs="+", type=whole, default=[0], metavar="SEED", help="one run of every network for each of them")
+    add(
+        "--seeds",
+        nargs="+",
+        type=non_negative_int,
+        default=[0],
+        metavar="SEED",
+        help="one run of every network for each of them",
+    )
     jobs = "runs at a time, which share the cores' threads (default: on a CPU one a core, else one)"
-    add("--jobs", type=natural, default=argparse.SUPPRESS, help=jobs)
-    add("--epochs", type=natural, default=100, help="of each run")
-    add("--lr", type=positive, default=0.001, help="as the scripts take it")
+    add("--jobs", type=positive_int, default=argparse.SUPPRESS, help=jobs)
+    add("--epochs", type=positive_int, default=100, help="of each run")
+    add("--lr", type=positive_float, default=0.001, help="as the scripts take it")
     add("--data", default="data", help="as the scripts take it")
     add("--device", type=find_device, default="auto", help="as the scripts take it")
     add("--precision", choices=["fp32", "bf16"], default="fp32", help="as the scripts take it")

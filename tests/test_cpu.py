@@ -4,16 +4,15 @@ import pytest
 import torch
 from helpers import load
 
-from support.run.cpu import tune_cpu
+from support.run.cpu import tuned_cpu
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_attention_on_a_cpu_avoids_the_fused_kernel_in_bf16_alone(precision):
-    block = load("Multi-Head Attention").MultiHeadAttention(64)
-    try:
-        tune_cpu(precision)
+def test_attention_on_a_cpu_avoids_the_fused_kernel_in_bf16_alone(precision, monkeypatch):
+    monkeypatch.setattr("sys.platform", "another")  # the C library's settings would stay
+    block, before = load("Multi-Head Attention").MultiHeadAttention(64), torch.backends.cuda.flash_sdp_enabled()
+    with tuned_cpu(torch.device("cpu"), precision):
         with torch.profiler.profile() as profile, torch.autocast("cpu", enabled=precision == "bf16"):
             block(torch.randn(2, 64, 8, 8)).sum().backward()
-    finally:
-        tune_cpu("fp32")
     assert any("flash_attention" in event.key for event in profile.key_averages()) == (precision == "fp32")
+    assert torch.backends.cuda.flash_sdp_enabled() == before

@@ -155,19 +155,19 @@ def read_pictures(folder: Path, paths: list[Path]) -> np.ndarray:
     images = np.empty((len(paths), 32, 32, 3), np.uint8)
     pool = ThreadPoolExecutor(THREADS)
 
-    def ask(path: Path) -> Future | None:
+    def submit(path: Path) -> Future | None:
         return pool.submit(read_picture, path) if path.stat().st_size > SMALL else None
 
     upcoming = iter(paths)
-    asked = deque(map(ask, islice(upcoming, AHEAD)))
+    submitted = deque(map(submit, islice(upcoming, AHEAD)))
     try:
         for i, path in enumerate(bar(paths, "Reading pictures")):
-            answer = asked.popleft()
+            future = submitted.popleft()
             try:
-                images[i] = answer.result() if answer else read_picture(path)
+                images[i] = future.result() if future else read_picture(path)
             except Exception as error:  # Pillow's many decoders raise many kinds
                 raise UserError(f"--data {folder}: cannot read the picture {path} ({error})", 2) from error
-            asked.extend(map(ask, islice(upcoming, 1)))
+            submitted.extend(map(submit, islice(upcoming, 1)))
     finally:
         pool.shutdown(cancel_futures=True)
     return images

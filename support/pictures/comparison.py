@@ -19,10 +19,13 @@ def read_folder(folder: Path, facts: dict) -> dict[str, tuple[list[Epoch], list[
 
     The scripts of this project come first, as `COLOURS` lists them; a run that only serves as a control is left out.
     """
-    csvs = {csv: read_facts(csv.with_suffix(".json")) for csv in sorted(folder.glob("*.csv"))}
-    csvs = {csv: own for csv, own in csvs.items() if not differences(own, facts, DATA)}
-    runs = {csv.stem: (history, read_control(csv, own)) for csv, own in csvs.items() if (history := read_csv(csv))}
-    serving = [own["control"] for csv, own in csvs.items() if csv.stem in runs and runs[csv.stem][1]]
+    runs, serving = {}, set()
+    for csv in sorted(folder.glob("*.csv")):
+        facts_of_run, history = read_facts(csv.with_suffix(".json")), read_csv(csv)
+        if history and not differences(facts_of_run, facts, DATA):
+            control = read_control(csv, facts_of_run)
+            runs[csv.stem] = history, control
+            serving |= {facts_of_run["control"]} if control else set()
     known = list(COLOURS)
     names = sorted(runs, key=lambda name: known.index(shown_name(name)) if shown_name(name) in known else 99)
     return {name: runs[name] for name in names if name not in serving}

@@ -12,6 +12,8 @@ import torch
 from support import terminal
 from support.run.facts import read_facts
 
+DATA_FOLDER = "data"  # where CIFAR-10 is downloaded to, unless another is given
+
 
 def number(kind: type, low: float, high: float, meaning: str) -> Callable[[str], float]:
     """An argparse type: a number of a kind from low to high, or the refusal that says what it should be."""
@@ -28,9 +30,9 @@ def number(kind: type, low: float, high: float, meaning: str) -> Callable[[str],
     return convert
 
 
-natural = number(int, 1, 10**9, "a whole number from 1")
-whole = number(int, 0, 2**63, "a whole number from 0")
-positive = number(float, sys.float_info.min, sys.float_info.max, "a number above 0")
+positive_int = number(int, 1, 10**9, "a whole number from 1")
+non_negative_int = number(int, 0, 2**63, "a whole number from 0")
+positive_float = number(float, sys.float_info.min, sys.float_info.max, "a number above 0")
 
 
 def find_device(name: str) -> torch.device:
@@ -66,24 +68,26 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (--help shows every flag)\n")
 
 
-def make_parser(script: Path, own: argparse.ArgumentParser) -> Parser:
+def make_parser(script: Path, add_flags: Callable[[argparse.ArgumentParser], None]) -> Parser:
+    of_model = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    add_flags(of_model)
     parser = Parser(
         prog=script.name,
         description=f"Trains {script.stem}. Leaves plots, a CSV, a JSON and a checkpoint in the folder --out.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        parents=[own],
+        parents=[of_model],
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--epochs", type=natural, default=100, help="passes over the training images")
-    add("--batch-size", type=natural, default=64, help="images in a training step")
-    add("--lr", type=positive, default=0.001, help="Adam's learning rate")
-    add("--seed", type=whole, default=0, help="same seed, same machine, same result")
+    add("--epochs", type=positive_int, default=100, help="passes over the training images")
+    add("--batch-size", type=positive_int, default=64, help="images in a training step")
+    add("--lr", type=positive_float, default=0.001, help="Adam's learning rate")
+    add("--seed", type=non_negative_int, default=0, help="same seed, same machine, same result")
     add("--device", type=find_device, default="auto", help="auto: CUDA, else MPS, else CPU; or a torch device")
     add("--precision", choices=["fp32", "bf16"], default="fp32", help="bf16: autocast")
     add(
         "--data",
-        default="data",
+        default=DATA_FOLDER,
         help="a folder with CIFAR-10, or to download it into; or an image tree, train/<class>/* and "
         "test/<class>/*; or the word shapes, for images that the program draws",
     )
@@ -91,6 +95,14 @@ def make_parser(script: Path, own: argparse.ArgumentParser) -> Parser:
     add("--look", action="store_true", help="draw a trained run's pictures again, and train nothing")
     add("--resume", action="store_true", help="continue an interrupted run")
     return parser
+
+
+def typed_model_flags(add_flags: Callable[[argparse.ArgumentParser], None]) -> dict:
+    """Those of the flags that were typed, in the order in which they are added, so that a run has one name."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add_flags(parser)
+    values = vars(parser.parse_known_args()[0])
+    return {flag: value for flag, value in values.items() if value is not None}
 
 
 def run_name(script: Path, model_flags: dict, data: str) -> str:
@@ -125,19 +137,15 @@ def refuse_others_files(parser: Parser, options: argparse.Namespace) -> None:
 
 
 def parse(
-    build: Callable[..., torch.nn.Module], add_flags: Callable[[argparse.ArgumentParser], None] | None
+    build: Callable[..., torch.nn.Module], add_flags: Callable[[argparse.ArgumentParser], None]
 ) -> argparse.Namespace:
     """What the user typed, with three fields more: `script`, its file; `name`, the run's; and `model_flags`, those of
     `add_flags` that were typed. Ends the program with status 2 where something typed cannot be."""
     terminal.prepare_streams()
     script = Path(sys.argv[0])
-    own_parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    if add_flags:
-        add_flags(own_parser)
-    parser = make_parser(script, own_parser)
+    parser = make_parser(script, add_flags)
     options = parser.parse_args()
-    flags = [action.dest for action in own_parser._actions]
-    options.model_flags = {flag: getattr(options, flag) for flag in flags if hasattr(options, flag)}
+    options.model_flags = typed_model_flags(add_flags)
     options.script = script
     options.name = run_name(script, options.model_flags, options.data)
     if options.model_flags:

@@ -51,8 +51,8 @@ def processor() -> str | None:
             name = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
             name = name and name[1]
         elif sys.platform == "darwin":
-            ask = ["sysctl", "-n", "machdep.cpu.brand_string"]
-            name = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+            sysctl = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            name = subprocess.run(sysctl, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         pass
     return name or platform.processor() or platform.machine() or None
@@ -68,9 +68,9 @@ def why_no_control(folder: Path, facts: dict, options: argparse.Namespace) -> st
     control = read_facts(folder / f"{facts['control']}.json")
     if "parameters" not in control or not (different := differences(control, facts, ALIKE)):
         return None
-    own = {name: control[name] for name in list(control)[1 : list(control).index("parameters")]}
+    model_flags = {name: control[name] for name in list(control)[1 : list(control).index("parameters")]}
     same = {name.replace("_", "-"): facts[name] for name in TRAINING}
-    typed = own | {"epochs": options.epochs} | same | {"data": options.data, "out": options.out}
+    typed = model_flags | {"epochs": options.epochs} | same | {"data": options.data, "out": options.out}
     command = ["python", f"{control.get('script')}.py"]
     for name, value in typed.items():
         command += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]

@@ -102,8 +102,9 @@ class Record:
 
     def load(self, same: list[str], advice: str) -> None:
         """Goes back to the checkpoint, whose facts are the run's, whatever is typed or on whatever machine now."""
-        what = (self.checkpoint, self.facts, same, self.model, self.optimizer, advice)
-        self.history, self.facts = load_checkpoint(*what)
+        self.history, self.facts = load_checkpoint(
+            self.checkpoint, self.facts, same, self.model, self.optimizer, advice
+        )
         write_facts(self.csv.with_suffix(".json"), self.facts)
 
     def __exit__(self, kind: type | None, error: BaseException | None, _) -> None:
