@@ -41,9 +41,8 @@ def load_data(source: str) -> Data:
     if source == "shapes":
         return draw_shapes()
     folder = Path(source)
-    if not source or (
-        not folder.is_dir() and source != command_line.DATA_FOLDER
-    ):  # the default folder alone is made if need be
+    is_default = source == command_line.DATA_FOLDER  # which alone is made if need be
+    if not source or not (folder.is_dir() or is_default):
         raise UserError(f"--data {source}: there is no such folder; give one with the data in it, or shapes", 2)
     try:
         if (folder / "train").is_dir() or (folder / "test").is_dir():

@@ -16,7 +16,7 @@ class Network(NamedTuple):
     """A script, its own flags, and the name of the run that has the same model without the block."""
 
     script: str
-    own: dict
+    flags: dict
     control: str | None
 
 
@@ -60,13 +60,13 @@ def load(script: str) -> ModuleType:
 def build(name: str, num_classes: int = 10) -> nn.Module:
     """The network of a run's name, one of `NETWORKS`, with fresh weights."""
     network = NETWORKS[name]
-    return load(Path(network.script).stem).build(num_classes=num_classes, **network.own)
+    return load(Path(network.script).stem).build(num_classes=num_classes, **network.flags)
 
 
 def arguments(name: str) -> list[str]:
     """What to type after `python` for the run of that name: the script and its own flags."""
     network = ALL[name]
     typed = [str(ROOT / network.script)]
-    for flag, value in network.own.items():
+    for flag, value in network.flags.items():
         typed += [f"--{flag}", *(f"{word}" for word in (value if isinstance(value, list) else [value]))]
     return typed

@@ -26,7 +26,7 @@ from support.errors import finish, plain_errors
 from support.run.command_line import Parser, find_device, non_negative_int, positive_int
 from support.run.cpu import tuned_cpu
 
-SCRIPTS = [name for name, network in NETWORKS.items() if not network.own]
+SCRIPTS = [name for name, network in NETWORKS.items() if not network.flags]
 
 
 class Pictures(datasets.CIFAR10):

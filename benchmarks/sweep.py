@@ -47,14 +47,7 @@ def parse() -> argparse.Namespace:
     parser = Parser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
     add("--networks", nargs="+", choices=ALL, default=list(NETWORKS), metavar="NAME", help=", ".join(ALL))
-    add(
-        "--seeds",
-        nargs="+",
-        type=non_negative_int,
-        default=[0],
-        metavar="SEED",
-        help="one run of every network for each of them",
-    )
+    add("--seeds", nargs="+", type=non_negative_int, default=[0], metavar="SEED", help="a run of each network for each")
     jobs = "runs at a time, which share the cores' threads (default: on a CPU one a core, else one)"
     add("--jobs", type=positive_int, default=argparse.SUPPRESS, help=jobs)
     add("--epochs", type=positive_int, default=100, help="of each run")
