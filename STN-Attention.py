@@ -1,5 +1,8 @@
 """Spatial transformer on CIFAR-10: the network crops, turns or scales its input before it looks at it.
 
+Measured on a JPEG copy of CIFAR-10: +1.11 ± 1.41 points of test accuracy over its control, the mean
+of 4 seeds with its 95% interval (epoch 30).
+
 python STN-Attention.py                     100 epochs on CIFAR-10, downloaded into data/
 python STN-Attention.py --data shapes       on images the program draws: no download
 python STN-Attention.py --help              every flag

@@ -1,5 +1,6 @@
 """What the README promises: its examples run, its table of flags is the program's."""
 
+import ast
 import inspect
 import re
 import shlex
@@ -145,6 +146,13 @@ def test_the_readme_s_figures_are_the_committed_runs():
         assert results.interval(results.gains(copy, name, other)) in README, (name, other)
     for name, other in [*results.BLOCKS.values(), *looking]:
         assert results.interval(results.gains(shapes, name, other)) in README, (name, other)
+
+
+@pytest.mark.parametrize("script", results.BLOCKS)
+def test_a_script_s_header_has_the_committed_runs_gain(script):
+    gains = results.gains(results.JPEG_COPY, *results.BLOCKS[script])
+    header = ast.get_docstring(ast.parse((ROOT / f"{script}.py").read_text(encoding="utf-8")))
+    assert f"{results.interval(gains)} points" in header and f"{len(gains)} seeds" in header
 
 
 def test_learned_weights_load(finished, monkeypatch):
