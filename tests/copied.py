@@ -1,7 +1,8 @@
 """The blocks as users copy them: the classes cut out of their scripts, in modules that import torch and math alone."""
 
 import ast
-import importlib.util
+import importlib
+import sys
 import tempfile
 from pathlib import Path
 from types import ModuleType
@@ -28,13 +29,11 @@ def paste(script: str, folder: Path) -> ModuleType:
     ]
     path = folder / f"copied_{script.replace('-', '_').replace(' ', '_')}.py"  # TorchScript reads the source again
     path.write_text("\n\n\n".join([IMPORTS, *classes]), encoding="utf-8")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module(path.stem)
 
 
 FOLDER = tempfile.TemporaryDirectory()  # as long as the tests
+sys.path.append(FOLDER.name)  # torch.compile imports the module of what it compiles
 COPIED = {name: getattr(paste(script, Path(FOLDER.name)), name) for name, script in SCRIPTS.items()}
 COMPARE_POSITIONS = ("SelfAttention", "MultiHeadAttention")
 
