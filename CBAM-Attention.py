@@ -32,7 +32,7 @@ class ChannelAttention(nn.Module):
     Raises:
         ValueError: `channels` or `reduction` is not positive.
 
-    Source: as `CBAM`.
+    Source: see `CBAM`.
     """
 
     def __init__(self, channels: int, reduction: int = 16):
@@ -71,7 +71,7 @@ class SpatialAttention(nn.Module):
     Raises:
         ValueError: `kernel_size` is not a positive odd number.
 
-    Source: as `CBAM`.
+    Source: see `CBAM`.
     """
 
     def __init__(self, kernel_size: int = 7):

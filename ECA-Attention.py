@@ -26,7 +26,7 @@ class ECAAttention(nn.Module):
     Args:
         channels: C; only the adaptive kernel size depends on it.
         kernel_size: k, odd. None takes the paper's adaptive size, the odd number at or above
-            int((log2 C + 1) / 2), which is 5 at 128 channels; the floor of 3 under it is not in the paper.
+            int((log2 C + 1) / 2), which is 5 at 128 channels; the minimum of 3 is ours.
 
     Shape: (N, C, H, W) to the same, any H and W.
 

@@ -16,7 +16,7 @@ from common import CNN, run
 
 
 class SelfAttention(nn.Module):
-    """Adds to each position a sum of all positions' values, weighted by how well their keys match its query.
+    """Adds to each position a sum of all positions' values, weighted by how well each key matches its query.
 
     With x read as H*W tokens of C channels and d = C / reduction:
 
@@ -26,9 +26,9 @@ class SelfAttention(nn.Module):
         y = x + gamma * A V                             (N, C, H, W)
 
     gamma is a learned number that starts at 0, so the block starts as the identity. Positions are not encoded:
-    shuffle the tokens, and the result is shuffled alike. Time grows with (HW)^2, and so does memory, which holds A;
-    but on NVIDIA cards, where d and C are multiples of 8 (in float32 of 4), PyTorch has a fused kernel that keeps no
-    A (memory-efficient attention: the one that takes values wider than the keys).
+    shuffle the tokens, and the result is shuffled the same way. Time grows with (HW)^2, and so does memory, which
+    holds A; but on NVIDIA cards, where d and C are multiples of 8 (in float32 of 4), PyTorch has a fused kernel that
+    keeps no A (memory-efficient attention: the one that takes values wider than the keys).
 
     Args:
         channels: C, a multiple of `reduction`.
@@ -60,7 +60,7 @@ class SelfAttention(nn.Module):
         return self.query(tokens), self.key(tokens), self.value(tokens)
 
     def weights(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) to A, (N, HW, HW): row i, of positions counted row by row, is where i attends to."""
+        """(N, C, H, W) to A, (N, HW, HW): row i holds position i's weights over all positions (row-major)."""
         q, k, _ = self.qkv(x)
         return (q @ k.transpose(2, 3) / q.shape[-1] ** 0.5).softmax(dim=-1).squeeze(1)
 

@@ -1,4 +1,4 @@
-"""What the seven scripts share: the data, the trunk, training and testing, and a whole run, in this order.
+"""What the seven scripts share: the data, the trunk (backbone), training and testing, and a whole run, in this order.
 
 A script brings its attention block and a function `build(num_classes)` that puts the block on the trunk, and
 calls `run(build)`. What only surrounds a run (files, flags, pictures) is in `support/`.
@@ -33,7 +33,7 @@ def load_data(source: str) -> Data:
 
     Args:
         source: `shapes`; or a folder with an image tree in it, `train/<class>/*` and `test/<class>/*`; or a
-            folder that has CIFAR-10 in it, or else gets it.
+            folder that holds CIFAR-10, or will receive the download.
 
     Raises:
         UserError: the folder is not usable, a picture cannot be read, or CIFAR-10 cannot be had.
@@ -52,7 +52,7 @@ def load_data(source: str) -> Data:
     except (PermissionError, NotADirectoryError) as error:
         raise UserError(f"--data {source}: cannot use {error.filename} ({error.strerror})", 2) from error
     except OSError as error:  # a full disk, say
-        raise UserError(f"--data {source}: {error}; mend that, then start again") from error
+        raise UserError(f"--data {source}: {error}; fix this, then start again") from error
 
 
 def read_cifar10(folder: Path) -> Data:
@@ -99,7 +99,7 @@ class CNN(nn.Module):
         hidden: units of the first fully connected layer.
         dropout: probability with which each is set to 0 in training, from 0 up to but not including 1.
         attention: called with a channel count for a block that maps (N, C, H, W) to the same; one such block
-            stands after every stage but the first.
+            comes after every stage but the first.
         stem: likewise, one block before the first stage, called with 3.
         num_classes: K.
 
@@ -160,7 +160,7 @@ def set_seed(seed: int, epoch: int) -> None:
 def means(losses: list[Tensor], correct: list[Tensor], count: int) -> tuple[float, float]:
     """Mean loss, and accuracy in percent, of `count` images from each batch's sums.
 
-    The only wait for the device in a pass.
+    The only synchronisation with the device in a pass.
     """
     loss, right = torch.stack(losses).cpu().double().sum(), torch.stack(correct).cpu().sum()
     return loss.item() / count, 100 * right.item() / count
@@ -177,7 +177,7 @@ def train_epoch(
 ) -> tuple[float, float]:
     """One pass over images (N, 3, 32, 32) uint8 in random order.
 
-    Returns the mean loss and the accuracy in percent, both while the model learns. `progress` names the bar
+    Returns the mean loss and the accuracy in percent, both measured while the weights change. `progress` names the bar
     that shows how far it is; None shows none.
     """
     model.train()
@@ -222,7 +222,7 @@ def run(
     """Runs a script: reads its command line, trains its model, records every epoch, draws what it attends to.
 
     Args:
-        build: called with `num_classes`, and with those of the flags of `add_flags` that were typed.
+        build: called with `num_classes`, plus any flags of `add_flags` that were given.
         control: the name of the run that has the same model without the block, drawn beside this one.
         add_flags: adds to a parser the flags that change the model; for those not typed `build` has its defaults.
     """

@@ -227,7 +227,7 @@ def over_fitting(task: Task) -> str:
 
 
 def hardware() -> str:
-    """Which processor and PyTorch the runs are from, as their facts say; seeds whose rows would be alike share them."""
+    """Which processor and PyTorch the runs are from, as their facts say; seeds with equal rows share one."""
     rows = {}
     for task, seed in itertools.product(TASKS, SEEDS):
         machines = {}

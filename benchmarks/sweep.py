@@ -1,4 +1,4 @@
-"""Trains networks by seeds, several at a time; stopped at any moment, the same command goes on.
+"""Trains networks by seeds, several at a time; stopped at any moment, the same command continues.
 
     python benchmarks/sweep.py                                                  all nine networks, seed 0
     python benchmarks/sweep.py --networks CNN-32-64-128 SE-Attention --seeds 0 1 2 --epochs 30
@@ -130,7 +130,7 @@ def main() -> None:
     try:
         failed, skipped = train(runs, options)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
+        print("stopped; the same command continues", file=sys.stderr)
         sys.exit(130)
     for run in failed:
         log = run.csv.with_suffix(".log")

@@ -56,7 +56,7 @@ class SelfLocal(SelfAttention):
 
 
 class SelfUniform(SelfAttention):
-    """Self-attention with A = 1 / HW, so y = x + gamma * mean of V: every position attends to all alike.
+    """Self-attention with A = 1 / HW, so y = x + gamma * mean of V: every position attends to all equally.
 
     Self-attention minus this is what choosing where to look adds. Why: Cao et al. (GCNet, 2019, arXiv 1904.11492)
     found learned maps almost the same for every query. Queries and keys stay, unused.

@@ -37,7 +37,7 @@ def finish(message: str, status: int) -> None:
 
 @contextmanager
 def plain_errors(options: argparse.Namespace) -> Iterator[None]:
-    """Turns what a user can mend into one line; a mistake in the program keeps its traceback."""
+    """Turns what a user can fix into one line; a mistake in the program keeps its traceback."""
     try:
         yield
     except UserError as error:
@@ -50,7 +50,7 @@ def plain_errors(options: argparse.Namespace) -> Iterator[None]:
     except OSError as error:
         if error.filename and options.out not in Path(error.filename).parents:  # opened by the user's own code
             raise
-        finish(f"cannot write ({error}); mend that, then continue with: {continue_command()}", 1)
+        finish(f"cannot write ({error}); fix this, then continue with: {continue_command()}", 1)
     except (RuntimeError, MemoryError) as error:
         on_gpu, on_cpu = "out of memory" in str(error), "allocate memory" in str(error)
         if not (on_gpu or on_cpu or isinstance(error, MemoryError)):

@@ -15,7 +15,7 @@ from support.errors import UserError
 def holding(folder: Path, name: str) -> Iterator[None]:
     """Keeps a run's name in a folder to this process, by a lock on `<name>.lock`, which ends with the process.
 
-    Where the file system has no locks, it says so and goes on without.
+    Where the file system has no locks, it says so and continues without.
 
     Raises:
         UserError: another process holds the name.

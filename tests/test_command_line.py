@@ -7,15 +7,15 @@ from helpers import ROOT, Process, run
 from support.run.facts import write_facts
 
 WRONG_FLAGS = [
-    (["--epochs", 0], "'0' is not a whole number from 1"),
-    (["--epochs", "ten"], "'ten' is not a whole number"),
-    (["--epochs", 1.5], "'1.5' is not a whole number"),
-    (["--batch-size", -64], "'-64' is not a whole number from 1"),
+    (["--epochs", 0], "'0' is not an integer of at least 1"),
+    (["--epochs", "ten"], "'ten' is not an integer"),
+    (["--epochs", 1.5], "'1.5' is not an integer"),
+    (["--batch-size", -64], "'-64' is not an integer of at least 1"),
     (["--lr", 0], "'0' is not a number above 0"),
     (["--lr", "nan"], "'nan' is not a number above 0"),
     (["--lr", "inf"], "'inf' is not a number above 0"),
-    (["--seed", -1], "'-1' is not a whole number from 0"),
-    (["--seed", 10**30], "is not a whole number from 0"),
+    (["--seed", -1], "'-1' is not an integer of at least 0"),
+    (["--seed", 10**30], "is not an integer of at least 0"),
     (["--device", "warp"], "'warp' cannot compute here (Expected one of cpu, cuda, "),
     (["--device", "cuda:99"], "'cuda:99' cannot compute here ("),
     (

@@ -56,7 +56,7 @@ def test_stopped_it_leaves_no_run_behind(tree, tmp_path):
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=30)
-    assert (process.returncode, errors) == (130, "stopped; the same command goes on\n")
+    assert (process.returncode, errors) == (130, "stopped; the same command continues\n")
     before = rows(csv)
     time.sleep(1)  # dozens of epochs
     assert 2 <= len(before) < 5000 and rows(csv) == before

@@ -55,6 +55,6 @@ def download(archive: Path) -> None:
     finally:
         socket.setdefaulttimeout(before)
     raise UserError(
-        f"no source delivered CIFAR-10:{''.join(reasons)}\n"
+        f"could not download CIFAR-10:{''.join(reasons)}\n"
         f"Put {archive.name} into {archive.parent.resolve()}, or train on drawn images with --data shapes."
     )

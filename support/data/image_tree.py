@@ -119,7 +119,7 @@ def read_tree(folder: Path) -> Data:
 
     for split in ("train", "test"):
         if not (folder / split).is_dir():
-            fail(f"the folder {split} is missing beside its counterpart")
+            fail(f"the folder {split} is missing: both train and test are needed")
     (train, unread), (test, unread_test) = find_classes(folder / "train"), find_classes(folder / "test")
     classes = list(train)
     if len(classes) < 2:
@@ -174,7 +174,7 @@ def read_pictures(folder: Path, paths: list[Path]) -> np.ndarray:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """One picture as (32, 32, 3) uint8, the way up that its EXIF tag says, on white where it is transparent.
+    """One picture as (32, 32, 3) uint8, rotated according to its EXIF tag, on white where it is transparent.
 
     Raises:
         ValueError: its values are not 8-bit colours, nor 16-bit greys, so how bright they are is not known.

@@ -16,7 +16,7 @@ CONTROL_LINE = {"color": GREY, "linestyle": "--", "linewidth": 1}
 
 
 def read_control(csv: Path, facts: dict) -> list[Epoch]:
-    """The control beside a run's CSV; an empty list where there is none, or one that was not trained alike."""
+    """The control beside a run's CSV; an empty list where there is none, or one that was not trained the same way."""
     control = csv.parent / f"{facts.get('control')}.csv"
     return [] if differences(read_facts(control.with_suffix(".json")), facts, ALIKE) else read_csv(control)
 

@@ -30,8 +30,8 @@ def number(kind: type, low: float, high: float, meaning: str) -> Callable[[str],
     return convert
 
 
-positive_int = number(int, 1, 10**9, "a whole number from 1")
-non_negative_int = number(int, 0, 2**63, "a whole number from 0")
+positive_int = number(int, 1, 10**9, "an integer of at least 1")
+non_negative_int = number(int, 0, 2**63, "an integer of at least 0")
 positive_float = number(float, sys.float_info.min, sys.float_info.max, "a number above 0")
 
 
@@ -51,7 +51,7 @@ def find_device(name: str) -> torch.device:
 
 
 def writable_folder(name: str | Path) -> Path:
-    """An argparse type: the folder of that name, made if need be, once a trial file was written there."""
+    """An argparse type: the folder of that name, made if need be, after checking that it is writable."""
     folder = Path(name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,8 +91,8 @@ def make_parser(script: Path, add_flags: Callable[[argparse.ArgumentParser], Non
         help="a folder with CIFAR-10, or to download it into; or an image tree, train/<class>/* and "
         "test/<class>/*; or the word shapes, for images that the program draws",
     )
-    add("--out", type=writable_folder, default="plots", help="the folder for what a run leaves")
-    add("--look", action="store_true", help="draw a trained run's pictures again, and train nothing")
+    add("--out", type=writable_folder, default="plots", help="output folder")
+    add("--look", action="store_true", help="redraw a trained run's pictures without training")
     add("--resume", action="store_true", help="continue an interrupted run")
     return parser
 

@@ -34,8 +34,8 @@ def load_checkpoint(
         saved = torch.load(path, map_location="cpu", weights_only=True)  # runs no code that the file holds
         facts = from_checkpoint(saved, now)
         for key in differences(facts, now, same):
-            other = f"{key} {facts[key]}, this is {now[key]}"
-            raise UserError(f"{path} was trained with {other}: give the same, or {advice}", 2)
+            other = f"{key} {facts[key]}, not {now[key]}"
+            raise UserError(f"{path} was trained with {other}: use the same value, or {advice}", 2)
         try:
             model.load_state_dict(saved["model"])
         except RuntimeError as error:
@@ -54,7 +54,7 @@ def load_checkpoint(
 class Record:
     """A run's files in the folder `--out`, kept up to date epoch by epoch.
 
-    Used as a context: on entering, the run goes on from its checkpoint if the user wants that; on leaving by Ctrl-C,
+    Used as a context: on entering, the run resumes from its checkpoint if the user wants that; on leaving by Ctrl-C,
     it says how to continue.
 
     Args:
@@ -95,10 +95,10 @@ class Record:
         if options.resume and self.checkpoint.exists():
             self.load([*network, *TRAINING], "start afresh, without --resume")
             if (done := len(self.history)) > self.epochs:
-                raise UserError(f"{self.checkpoint} has {done} epochs already: give more in --epochs", 2)
+                raise UserError(f"{self.checkpoint} has {done} epochs already: raise --epochs", 2)
             write_csv(self.csv, self.history)  # which is behind if a kill came between
         elif options.resume:
-            print(f"{self.checkpoint} is not there to go on from: starting with epoch 1")
+            print(f"{self.checkpoint} not found: starting with epoch 1")
 
     def load(self, same: list[str], advice: str) -> None:
         """Goes back to the checkpoint, whose facts are the run's, whatever is typed or on whatever machine now."""
@@ -159,4 +159,4 @@ class Record:
     def set_earlier_run_aside(self) -> None:
         place = set_aside(self.options.out, self.options.name)
         way_back = quote(["--out", str(place), "--resume"])
-        print(f"The earlier run of that name is kept in {place}; to go on with it, start it as before, with {way_back}")
+        print(f"The earlier run of that name is kept in {place}; to continue it, start it as before, with {way_back}")
