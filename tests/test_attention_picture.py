@@ -10,7 +10,7 @@ from torch import nn
 
 from common import CNN, load_data
 from support.data.dataset import normalize
-from support.pictures.attention import ask, find_views, frames, grad_cam, weight_statistics
+from support.pictures.attention_numbers import corners, find_probes, grad_cam, probe, weights
 from support.pictures.attention_picture import draw_figure
 
 
@@ -53,10 +53,10 @@ def before(model: nn.Module, position: int, images: torch.Tensor) -> torch.Tenso
     ],
 )
 def test_blocks_are_found_by_their_methods(script, kinds, data):
-    views = find_views(moved(script), data.test_images)
-    assert [view.kind for view in views] == kinds
-    if len(views) > 1:
-        assert [views[0].where, views[-1].where] == ["8x8\N{NO-BREAK SPACE}map", "4x4\N{NO-BREAK SPACE}map"]
+    probes = find_probes(moved(script), data.test_images)
+    assert [found.kind for found in probes] == kinds
+    if len(probes) > 1:
+        assert [probes[0].where, probes[-1].where] == ["8x8\N{NO-BREAK SPACE}map", "4x4\N{NO-BREAK SPACE}map"]
 
 
 def test_the_drawn_attention_is_the_block_s_and_its_query_is_outlined(data):
@@ -103,10 +103,10 @@ class ItselfOnly(Uniform):
 @pytest.mark.parametrize(("block", "positions", "distance"), [(Uniform, 64, 0), (ItselfOnly, 1, 1)])
 def test_figures_of_known_attention(block, positions, distance, data):
     model = CNN((8, 8), attention=lambda _: block(), num_classes=3).eval()
-    [view] = find_views(model, data.test_images)
-    effective, change, apart = weight_statistics(model, view, data.test_images)
-    assert effective.tolist() == pytest.approx([positions], rel=1e-3)
-    assert (change, apart) == (pytest.approx(0.5), pytest.approx(distance, abs=1e-5))
+    [found] = find_probes(model, data.test_images)
+    measured = weights(model, found, data, torch.tensor([0]))
+    assert measured.spread.tolist() == pytest.approx([positions], rel=1e-3)
+    assert (measured.change, measured.distance) == (pytest.approx(0.5), pytest.approx(distance, abs=1e-5))
     figure = draw_figure(model, data, "Mine", "tree")  # a block of the user's own gets its picture
     [title, _] = figure.subfigs[0].texts
     where = "nearly everywhere" if positions > 1 else "at few positions"
@@ -138,7 +138,7 @@ def test_the_drawn_frame_is_the_block_s(data):
     for k, corner in enumerate([(-1, -1), (1, -1), (1, 1), (-1, 1)]):
         x, y = (theta @ torch.tensor([*corner, 1.0])).tolist()
         assert frame.get_xy()[k] == pytest.approx([16 * (x + 1), 16 * (y + 1)], abs=1e-4)
-    assert frames(torch.eye(2, 3)[None])[0].tolist() == [[0, 0], [32, 0], [32, 32], [0, 32]]
+    assert corners(torch.eye(2, 3)[None])[0].tolist() == [[0, 0], [32, 0], [32, 32], [0, 32]]
 
 
 def test_grad_cam_is_its_formula(data):
@@ -155,16 +155,17 @@ def test_grad_cam_is_its_formula(data):
 
     torch.manual_seed(0)
     model, images = Linear(), data.test_images[::3]
-    cams, maps = grad_cam(model, images, torch.arange(3)), model.features(normalize(images))
+    cams, maps = grad_cam(model, images, torch.arange(3)).maps, model.features(normalize(images))
     for k in range(3):
         cam = torch.einsum("c,chw->hw", model.w[k], maps[k]).relu().detach()
         torch.testing.assert_close(cams[k], cam / cam.max(), rtol=1e-4, atol=1e-6)
 
 
-def test_asking_sees_what_reaches_the_block(data):
+def test_a_probe_sees_what_reaches_the_block_and_what_leaves_it(data):
     model = moved("SE-Attention")
-    seen = ask(model, model.features[6], lambda x: x, data.test_images)
-    torch.testing.assert_close(seen, before(model, 6, data.test_images))
+    for sees, layers in ((lambda x, y: x, 6), (lambda x, y: y, 7)):
+        seen = probe(model, model.features[6], sees, data.test_images)
+        torch.testing.assert_close(seen, before(model, layers, data.test_images))
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

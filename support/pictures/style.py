@@ -5,7 +5,6 @@ import warnings
 from pathlib import Path
 
 from matplotlib import style
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from support.files import replacing
@@ -37,7 +36,7 @@ def save(figure: Figure, path: Path) -> None:
     """Writes a PNG; letters that no font has become boxes."""
     with replacing(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
-        FigureCanvasAgg(figure).print_png(temporary)
+        figure.savefig(temporary, format="png")
 
 
 def shorten(name: str, letters: int) -> str:

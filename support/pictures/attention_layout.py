@@ -1,9 +1,8 @@
-"""The parts that attention pictures are made of: rows of photographs and maps, outlines, colour bars."""
+"""How an attention picture is laid out: rows of photographs and maps, outlines, colour bars."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -12,8 +11,8 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from support.data.dataset import Data
-from support.pictures.style import DPI, WIDTH, shorten
+from support.pictures.attention_words import Words
+from support.pictures.style import DPI, WIDTH
 
 Panel = Callable[[Axes], None]
 QUERIES = {"A": (18, 18), "B": (10, 26)}  # (row, column) of the pixels whose attention is drawn
@@ -24,8 +23,7 @@ NAMES_WIDTH, BAR_WIDTH, GAP = 0.115, 0.115, 0.15  # of the picture's width; of a
 class Section(NamedTuple):
     """A part of the picture."""
 
-    finding: str  # in words
-    figures: str  # the same in numbers
+    words: Words
     height: float  # inches
     draw: Callable[[SubFigure], None]
 
@@ -41,16 +39,6 @@ class Scale(NamedTuple):
 
 def plain_ticks(*values: float) -> dict[float, str]:
     return {value: f"{value:.2g}" for value in values}
-
-
-def first_of_each_class(data: Data, count: int) -> Tensor:
-    """The numbers of the first test image of each of the first classes."""
-    labels = data.test_labels.unique()[:count]
-    return torch.stack([(data.test_labels == label).nonzero()[0, 0] for label in labels])
-
-
-def class_names(data: Data, labels: Iterable[int]) -> list[str]:
-    return [shorten(data.classes[label], 14) for label in labels]
 
 
 def photograph(image: Tensor, decorate: Panel = lambda axes: None) -> Panel:
@@ -105,11 +93,7 @@ def name_queries(names: set[str]) -> Panel:
 
 
 def panel_rows(
-    finding: str,
-    figures: str,
-    rows: list[tuple[str, Sequence[Panel | None]]],
-    titles: list[str],
-    scale: Scale | None = None,
+    words: Words, rows: list[tuple[str, Sequence[Panel | None]]], titles: list[str], scale: Scale | None = None
 ) -> Section:
     """A section of panels in rows that have names, all over the 32x32 pixels of an image; None leaves a gap.
 
@@ -142,7 +126,7 @@ def panel_rows(
         if scale:
             colour_bar(area, scale, right + 0.015)
 
-    return Section(finding, figures, height, draw)
+    return Section(words, height, draw)
 
 
 def colour_bar(area: SubFigure, scale: Scale, left: float) -> None:

@@ -1,0 +1,71 @@
+"""What an attention picture says: a finding in words, and the numbers behind it."""
+
+from support.pictures.attention_numbers import Cam, Channels, Frame, Positions, Weights
+
+Words = tuple[str, str]
+
+
+def of_weights(blocks: list[Weights]) -> Words:
+    findings, numbers = [], []
+    for where, maps, spread, change, distance in blocks:
+        positions = maps.shape[2] * maps.shape[3]
+        share = spread.mean() / positions
+        reach = "nearly everywhere" if share > 0.75 else "at part of the map" if share > 0.4 else "at few positions"
+        findings.append(f"{reach} ({where})")
+        numbers.append(
+            f"{where}: spread {spread.mean():.0f} of {positions} positions, "
+            f"added {change:.0%}, distance {distance:.2f}."
+        )
+    numbers.append(
+        "Spread: effective number of positions that a position attends to. Added: the size of what is added, over that "
+        "of what it is added to. Distance: between what two positions of an image attend to (cosine; 0: the same, "
+        "1: nothing in common). Means over the test images."
+    )
+    looks = "looks" if maps.shape[1] == 1 else "its heads look"
+    return f"{looks} {', '.join(findings)}", " ".join(numbers)
+
+
+def of_positions(blocks: list[Positions]) -> Words:
+    close = max(block.spread for block in blocks) < 0.05
+    finding = "lets all positions through nearly alike" if close else "lets some positions through more than others"
+    return finding, " ".join(
+        f"{where}: gates between {low:.2f} and {high:.2f} (1 lets all through), within an image they "
+        f"differ by {spread:.2g} (standard deviation, mean over test images)."
+        for where, low, high, spread, _ in blocks
+    )
+
+
+def of_channels(blocks: list[Channels], names: list[str]) -> Words:
+    """`names` of the classes, those that are gated the same way side by side."""
+    leading = max(blocks, key=lambda block: block.spread.mean())  # which tells classes apart most
+    finding = "gates channels nearly alike for all classes"
+    if leading.spread.mean() >= 0.005:
+        ends = [" and ".join(end) for end in (names[:2], names[-2:])] if len(names) > 3 else [names[0], names[-1]]
+        finding = f"opens different channels for {ends[0]} than for {ends[1]} ({leading.where})"
+    return finding, " ".join(
+        f"{where}: gates between {low:.2f} and {high:.2f}; from class to class a channel's mean gate "
+        f"differs by {spread.mean():.3f} (standard deviation, mean over {len(spread)} channels)."
+        for where, low, high, _, spread in blocks
+    )
+
+
+def of_frame(frame: Frame) -> Words:
+    finding = "changes next to nothing: the frame is the whole image"
+    if frame.shift >= 1:
+        zooms = "zooms in" if frame.area < 0.9 else "moves its frame"
+        varies = "varies" if frame.movement >= 1 else "hardly varies"
+        finding = f"{zooms}: to {frame.area:.0%} of the image, in a place that {varies}"
+    return finding, (
+        f"Over the {frame.images:,} test images: the frame covers {frame.area:.0%} of the image and its centre lies "
+        f"{frame.movement:.1f} pixels from where it lies on average (means); no corner is more than "
+        f"{frame.shift:.1f} pixels from the image's own."
+    )
+
+
+def of_cam(cam: Cam) -> Words:
+    height, width = cam.maps.shape[1:]
+    return "Grad-CAM, since this network has no attention", (
+        f"For comparison, the positions of the last feature map ({height}x{width}) that raise the true "
+        f"class's score. {cam.half:.0f} of {height * width} positions hold half of the sum, on average over "
+        "these images. The scale goes to each image's own maximum."
+    )
