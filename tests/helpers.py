@@ -38,7 +38,8 @@ class Result(NamedTuple):
 class Process:
     """A running script. `prepare` is called in its process first, to swap in a test's server, say.
 
-    Without `attention` it leaves out the attention picture, which takes longer than training on a small tree.
+    It draws all pictures with `attention`, curves and comparison with `curves`, or else none: they take longer than
+    training on a small tree.
     """
 
     def __init__(
@@ -48,11 +49,12 @@ class Process:
         cwd: Path,
         prepare: Callable[[], None] | None = None,
         attention: bool = False,
+        curves: bool = False,
     ):
         self.logs = [Path(tempfile.mkstemp()[1]) for _ in range(2)]
         path = ROOT / f"{script}.py" if not script.endswith(".py") else Path(script)
         typed = [str(path), *map(str, arguments)]
-        self.process = CONTEXT.Process(target=child, args=(typed, cwd, self.logs, prepare, attention))
+        self.process = CONTEXT.Process(target=child, args=(typed, cwd, self.logs, prepare, attention, curves))
         self.process.start()
 
     def wait(self, seconds: float = 60) -> Result:
@@ -67,7 +69,14 @@ class Process:
         return Result(self.process.exitcode, *texts)
 
 
-def child(typed: list[str], cwd: Path, logs: list[Path], prepare: Callable[[], None] | None, attention: bool) -> None:
+def child(
+    typed: list[str],
+    cwd: Path,
+    logs: list[Path],
+    prepare: Callable[[], None] | None,
+    attention: bool,
+    curves: bool,
+) -> None:
     os.chdir(cwd)
     for descriptor, log in enumerate(logs, 1):
         os.dup2(os.open(log, os.O_WRONLY), descriptor)
@@ -78,6 +87,10 @@ def child(typed: list[str], cwd: Path, logs: list[Path], prepare: Callable[[], N
         import support.pictures.attention_picture
 
         support.pictures.attention_picture.draw = lambda record: None
+    if not (attention or curves):
+        import support.pictures.drawing
+
+        support.pictures.drawing.Drawing.draw = lambda drawing: None
     if prepare:
         prepare()
     try:

@@ -55,7 +55,8 @@ def odd(tree, tmp_path_factory):
     (plots / "from before.csv").write_text(ODD_FILES["blank last line"])
     (plots / "folder.csv").mkdir()
     (plots / "folder.json").mkdir()
-    return [run("CNN", "--data", tree, "--epochs", 1, *more, cwd=folder) for more in ([], ["--resume"])], plots
+    flags = ["--data", tree, "--epochs", 1]
+    return [run("CNN", *flags, *more, cwd=folder, curves=True) for more in ([], ["--resume"])], plots
 
 
 def test_odd_files_in_the_folder_stop_nothing(odd):
@@ -80,7 +81,7 @@ def test_runs_on_other_data_are_not_compared(tree, tmp_path):
 
 def test_a_folder_called_like_the_drawn_shapes_is_not_taken_for_them(tmp_path):
     tree = make_tree(tmp_path / "drawn shapes")
-    assert run("CNN", "--data", tree, "--epochs", 1, cwd=tmp_path).status == 0
+    assert run("CNN", "--data", tree, "--epochs", 1, cwd=tmp_path, curves=True).status == 0
     assert {path.name for path in (tmp_path / "plots").glob("comparison*")} == {"comparison.png"}
 
 

@@ -74,7 +74,7 @@ def test_a_checkpoint_from_before_there_were_facts(how, trained, tree, tmp_path)
     torch.save(saved, path)
     path.with_suffix(".json").unlink()
     flags = [*FLAGS, "--epochs", 2] if how == "--resume" else FLAGS
-    result = run("CNN", "--data", tree, *flags, how, cwd=tmp_path)
+    result = run("CNN", "--data", tree, *flags, how, cwd=tmp_path, curves=True)
     assert (result.status, result.err) == (0, "") and (tmp_path / "plots" / "comparison.png").exists()
     assert read_facts(path.with_suffix(".json")) == facts | dict.fromkeys(MACHINE)
     assert list(read_facts(path.with_suffix(".json"))) == list(facts)

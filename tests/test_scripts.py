@@ -46,32 +46,6 @@ def test_a_script_names_the_control_that_is_listed(script):
     assert (named or [None]) == [NETWORKS[script].control]
 
 
-@pytest.mark.skipif(not (shutil.which("git") and (ROOT / ".git").exists()), reason="no git, or no checkout")
-def test_as_a_newcomer_types_it(tmp_path):
-    """In a clone and an interpreter of its own; standard output and nothing else is the log. Git sees no change."""
-
-    def git(*typed: object) -> str:
-        return subprocess.run(["git", *typed], capture_output=True, text=True, check=True).stdout
-
-    git("clone", "--quiet", ROOT, tmp_path)
-    command = [sys.executable, "SE-Attention.py", "--data", "shapes", "--epochs", "1"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stderr == ""
-    assert "5,000 images to train, 1,000 to test" in done.stdout and "Epoch [1/1] Train Loss" in done.stdout
-    assert {path.name for path in (tmp_path / "plots").iterdir()} - {"README.md", "gallery"} == {
-        "SE-Attention-shapes.png",
-        "SE-Attention-shapes.csv",
-        "SE-Attention-shapes.json",
-        "SE-Attention-shapes.pt",
-        "SE-Attention-shapes.attention.png",
-        "comparison-shapes.png",
-    }
-    for name in ("plots/CNN.csv", "plots/CNN.json", "plots/CNN.png", "plots/comparison.png", "runs/seed0/CNN.csv"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("")  # as a run with other flags leaves it
-    assert git("-C", tmp_path, "status", "--porcelain") == ""
-
-
 def test_same_seed_same_figures(tree, tmp_path):
     def figures(out, seed):
         assert run("CNN", "--data", tree, "--epochs", 2, "--seed", seed, "--out", out, cwd=tmp_path).status == 0
@@ -84,13 +58,13 @@ def test_same_seed_same_figures(tree, tmp_path):
 def test_a_renamed_script_writes_its_own_plot(name, tree, tmp_path):
     copy = tmp_path / f"{name}.py"
     copy.write_bytes((ROOT / "SE-Attention.py").read_bytes())
-    assert run(str(copy), "--data", tree, "--epochs", 1, cwd=tmp_path).status == 0
+    assert run(str(copy), "--data", tree, "--epochs", 1, cwd=tmp_path, curves=True).status == 0
     assert {"comparison.png", f"{name}.png"} <= {path.name for path in (tmp_path / "plots").iterdir()}
 
 
 def test_a_tree_named_shapes_is_not_the_drawn_shapes(tmp_path):
     make_tree(tmp_path / "shapes")
-    assert run("CNN", "--data", tmp_path / "shapes", "--epochs", 1, cwd=tmp_path).status == 0
+    assert run("CNN", "--data", tmp_path / "shapes", "--epochs", 1, cwd=tmp_path, curves=True).status == 0
     assert (tmp_path / "plots" / "comparison.png").exists()
 
 
@@ -122,27 +96,65 @@ def test_names_of_every_kind_are_drawn(script, tmp_path):
 REDIRECTIONS = [">&-", "2>&-", ">&- 2>&-", "| head -1"]
 
 
+IS_CHECKOUT = bool(shutil.which("git") and (ROOT / ".git").exists())
+
+
+def git(*typed: object) -> str:
+    return subprocess.run(["git", *map(str, typed)], capture_output=True, text=True, check=True).stdout
+
+
 @pytest.fixture(scope="module")
-def redirected(tree, tmp_path_factory):
-    """`CNN.py` with its streams redirected, started at once: {redirection: (status, out, err, folder)}."""
-    started = {}
-    for redirection in REDIRECTIONS:
-        folder = tmp_path_factory.mktemp("redirected")
-        typed = [sys.executable, "-u", ROOT / "CNN.py", "--data", tree, "--epochs", "1"]
-        line = f"{shlex.join(map(str, typed))} {redirection}"
+def started(tree, tmp_path_factory):
+    """Runs in interpreters of their own, all at once: {name: (status, out, err, folder)}."""
+    folders = {name: tmp_path_factory.mktemp("started") for name in (*REDIRECTIONS, "style", "newcomer")}
+    of_script = {"style": "SE-Attention.py"}
+    commands = {
+        name: [sys.executable, "-u", ROOT / of_script.get(name, "CNN.py"), "--data", tree, "--epochs", "1"]
+        for name in folders
+    }
+    (folders["style"] / "matplotlibrc").write_text("text.usetex: True\nfigure.constrained_layout.use: True\n")
+    if IS_CHECKOUT:
+        git("clone", "--quiet", ROOT, folders["newcomer"])
+        commands["newcomer"] = [sys.executable, "SE-Attention.py", "--data", "shapes", "--epochs", "1"]
+    processes = {}
+    for name, command in commands.items():
+        typed = list(map(str, command))
+        if name in REDIRECTIONS and os.name != "nt":
+            typed = ["sh", "-c", f"{shlex.join(typed)} {name}"]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        started[redirection] = subprocess.Popen(["sh", "-c", line], cwd=folder, text=True, **pipes), folder
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}  # they share the cores
+        processes[name] = subprocess.Popen(typed, cwd=folders[name], text=True, env=environment, **pipes)
     results = {}
-    for redirection, (process, folder) in started.items():
+    for name, process in processes.items():
         out, err = process.communicate(timeout=120)
-        results[redirection] = process.returncode, out, err, folder
+        results[name] = process.returncode, out, err, folders[name]
     return results
+
+
+@pytest.mark.skipif(not IS_CHECKOUT, reason="no git, or no checkout")
+def test_as_a_newcomer_types_it(started):
+    """In a clone; standard output and nothing else is the log. Git sees no change."""
+    status, out, err, folder = started["newcomer"]
+    assert (status, err) == (0, "")
+    assert "5,000 images to train, 1,000 to test" in out and "Epoch [1/1] Train Loss" in out
+    assert {path.name for path in (folder / "plots").iterdir()} - {"README.md", "gallery"} == {
+        "SE-Attention-shapes.png",
+        "SE-Attention-shapes.csv",
+        "SE-Attention-shapes.json",
+        "SE-Attention-shapes.pt",
+        "SE-Attention-shapes.attention.png",
+        "comparison-shapes.png",
+    }
+    for name in ("plots/CNN.csv", "plots/CNN.json", "plots/CNN.png", "plots/comparison.png", "runs/seed0/CNN.csv"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("")  # as a run with other flags leaves it
+    assert git("-C", folder, "status", "--porcelain") == ""
 
 
 @posix
 @pytest.mark.parametrize("closed", REDIRECTIONS[:3])
-def test_closed_streams(closed, redirected):
-    status, out, err, folder = redirected[closed]
+def test_closed_streams(closed, started):
+    status, out, err, folder = started[closed]
     assert (status, err) == (0, "")
     assert ("Epoch [1/1]" in out) == (">&-" not in closed.split())
     assert (folder / "plots" / "CNN.png").exists()
@@ -152,21 +164,17 @@ def test_closed_streams(closed, redirected):
 
 
 @posix
-def test_a_reader_that_stops_reading_is_no_fault_of_the_disk(redirected):
-    _, out, err, _ = redirected["| head -1"]
+def test_a_reader_that_stops_reading_is_no_fault_of_the_disk(started):
+    _, out, err, _ = started["| head -1"]
     assert out.startswith("CNN: ") and out.count("\n") == 1
     assert "cannot write" not in err and "Traceback" not in err
 
 
-def test_the_user_s_own_style_of_plots_changes_nothing(tree, tmp_path):
+def test_the_user_s_own_style_of_plots_changes_nothing(started, tree, tmp_path):
     """Without LaTeX on the machine, say, `text.usetex` would end every run at its first plot."""
-    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfigure.constrained_layout.use: True\n")
-    command = [sys.executable, ROOT / "SE-Attention.py", "--data", tree, "--epochs", "1"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stderr) == (0, "")
-    plain = tmp_path / "plain"
-    plain.mkdir()
-    assert run("SE-Attention", "--data", tree, "--epochs", 1, cwd=plain, attention=True).status == 0
+    status, _, err, folder = started["style"]
+    assert (status, err) == (0, "")
+    assert run("SE-Attention", "--data", tree, "--epochs", 1, cwd=tmp_path, attention=True).status == 0
     for name in ("SE-Attention.png", "SE-Attention.attention.png", "comparison.png"):
-        with Image.open(tmp_path / "plots" / name) as own, Image.open(plain / "plots" / name) as usual:
+        with Image.open(folder / "plots" / name) as own, Image.open(tmp_path / "plots" / name) as usual:
             assert own.convert("RGB").tobytes() == usual.convert("RGB").tobytes(), name
