@@ -82,7 +82,7 @@ def server(archive):
 
     done = threading.Event()
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
     closed = socket.create_server(("127.0.0.1", 0))
     refused = closed.getsockname()[1]
     closed.close()  # a port where nobody listens

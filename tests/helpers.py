@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from networks import NETWORKS, build, load  # noqa: F401, for the tests
 from PIL import Image
 
@@ -22,6 +23,9 @@ ROOT = Path(__file__).parent.parent
 ATTENTION = [name for name, network in NETWORKS.items() if network.control]
 SCRIPTS = ["CNN", *ATTENTION]
 
+# Runs side by side share the cores: with a thread each, none waits for another's.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 # A fork server has torch imported once for all runs, which are processes of their own all the same.
 CONTEXT = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
 if os.name != "nt":
@@ -156,7 +160,7 @@ def expect(sums: dict, mirrors: list[str] = ()) -> None:
     CIFAR10.meta = {**CIFAR10.meta, "md5": sums["files"]["batches.meta"]}
     download.SHA256 = sums["sha256"]
     download.MIRRORS = list(mirrors)
-    download.PATIENCE = 1
+    download.PATIENCE = 0.5
 
 
 def rows(csv: Path) -> list[str]:

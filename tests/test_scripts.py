@@ -105,25 +105,24 @@ def git(*typed: object) -> str:
 
 @pytest.fixture(scope="module")
 def started(tree, tmp_path_factory):
-    """Runs in interpreters of their own, all at once: {name: (status, out, err, folder)}."""
-    folders = {name: tmp_path_factory.mktemp("started") for name in (*REDIRECTIONS, "style", "newcomer")}
-    of_script = {"style": "SE-Attention.py"}
-    commands = {
-        name: [sys.executable, "-u", ROOT / of_script.get(name, "CNN.py"), "--data", tree, "--epochs", "1"]
-        for name in folders
-    }
-    (folders["style"] / "matplotlibrc").write_text("text.usetex: True\nfigure.constrained_layout.use: True\n")
+    """`CNN.py` in interpreters of their own, all at once: {name: (status, out, err, folder)}.
+
+    One in a clone; the others with their streams redirected, the first of these where a user has a style of plots.
+    """
+    folders = {name: tmp_path_factory.mktemp("started") for name in (*REDIRECTIONS, "newcomer")}
+    style = "text.usetex: True\nfigure.constrained_layout.use: True\n"
+    (folders[REDIRECTIONS[0]] / "matplotlibrc").write_text(style)
+    scripts = dict.fromkeys(folders, ROOT / "CNN.py")
     if IS_CHECKOUT:
         git("clone", "--quiet", ROOT, folders["newcomer"])
-        commands["newcomer"] = [sys.executable, "SE-Attention.py", "--data", "shapes", "--epochs", "1"]
+        scripts["newcomer"] = "CNN.py"
     processes = {}
-    for name, command in commands.items():
-        typed = list(map(str, command))
+    for name, folder in folders.items():
+        typed = list(map(str, [sys.executable, "-u", scripts[name], "--data", tree, "--epochs", "1"]))
         if name in REDIRECTIONS and os.name != "nt":
             typed = ["sh", "-c", f"{shlex.join(typed)} {name}"]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}  # they share the cores
-        processes[name] = subprocess.Popen(typed, cwd=folders[name], text=True, env=environment, **pipes)
+        processes[name] = subprocess.Popen(typed, cwd=folder, text=True, **pipes)
     results = {}
     for name, process in processes.items():
         out, err = process.communicate(timeout=120)
@@ -136,16 +135,10 @@ def test_as_a_newcomer_types_it(started):
     """In a clone; standard output and nothing else is the log. Git sees no change."""
     status, out, err, folder = started["newcomer"]
     assert (status, err) == (0, "")
-    assert "5,000 images to train, 1,000 to test" in out and "Epoch [1/1] Train Loss" in out
-    assert {path.name for path in (folder / "plots").iterdir()} - {"README.md", "gallery"} == {
-        "SE-Attention-shapes.png",
-        "SE-Attention-shapes.csv",
-        "SE-Attention-shapes.json",
-        "SE-Attention-shapes.pt",
-        "SE-Attention-shapes.attention.png",
-        "comparison-shapes.png",
-    }
-    for name in ("plots/CNN.csv", "plots/CNN.json", "plots/CNN.png", "plots/comparison.png", "runs/seed0/CNN.csv"):
+    assert "60 images to train, 24 to test" in out and "Epoch [1/1] Train Loss" in out
+    left = {"CNN.png", "CNN.csv", "CNN.json", "CNN.pt", "CNN.attention.png", "comparison.png"}
+    assert {path.name for path in (folder / "plots").iterdir()} - {"README.md", "gallery"} == left
+    for name in ("plots/SE-Attention-shapes.csv", "plots/SE-Attention-shapes.json", "runs/seed0/CNN.csv"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("")  # as a run with other flags leaves it
     assert git("-C", folder, "status", "--porcelain") == ""
@@ -170,11 +163,9 @@ def test_a_reader_that_stops_reading_is_no_fault_of_the_disk(started):
     assert "cannot write" not in err and "Traceback" not in err
 
 
-def test_the_user_s_own_style_of_plots_changes_nothing(started, tree, tmp_path):
+def test_the_user_s_own_style_of_plots_changes_nothing(started):
     """Without LaTeX on the machine, say, `text.usetex` would end every run at its first plot."""
-    status, _, err, folder = started["style"]
-    assert (status, err) == (0, "")
-    assert run("SE-Attention", "--data", tree, "--epochs", 1, cwd=tmp_path, attention=True).status == 0
-    for name in ("SE-Attention.png", "SE-Attention.attention.png", "comparison.png"):
-        with Image.open(folder / "plots" / name) as own, Image.open(tmp_path / "plots" / name) as usual:
-            assert own.convert("RGB").tobytes() == usual.convert("RGB").tobytes(), name
+    own, usual = started[REDIRECTIONS[0]][3], started[REDIRECTIONS[1]][3]
+    for name in ("CNN.png", "CNN.attention.png", "comparison.png"):
+        with Image.open(own / "plots" / name) as styled, Image.open(usual / "plots" / name) as plain:
+            assert styled.convert("RGB").tobytes() == plain.convert("RGB").tobytes(), name
