@@ -114,7 +114,7 @@ def train(runs: list[Run], options: argparse.Namespace) -> tuple[list[Run], list
                 bar.update(done() - bar.n)
         finally:
             for process in running:
-                process.terminate()  # at any moment: what a run has written can be gone on with
+                process.terminate()  # at any moment: what a run has written can be resumed
             for process in running:
                 process.wait()
     return failed, skipped

@@ -25,7 +25,7 @@ def holding(folder: Path, name: str) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         advice = "wait until it has ended, or give another --out"
-        raise UserError(f"another run of {name} is going on in the folder {folder}: {advice}", 2) from None
+        raise UserError(f"another run of {name} is in progress in the folder {folder}: {advice}", 2) from None
     except (OSError, NotImplementedError) as error:  # the second: older versions of filelock
         print(f"{lock.lock_file} cannot be locked ({error}): start no other run of that name in this folder meanwhile")
     try:

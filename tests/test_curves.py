@@ -73,7 +73,7 @@ def test_over_fitting_is_claimed_where_test_loss_has_risen_above_training(last, 
     losses = [Epoch(i, training, 50.0, loss, 50.0, 1.0) for i, loss in enumerate((0.9, 0.5, last), 1)]
     plot(tmp_path, losses, 3)
     [text] = [text.get_text() for text in drawn[0].axes[0].texts]
-    assert text.startswith("lowest test loss 0.50 at epoch 2") and ("over-fits" in text) == says
+    assert text.startswith("lowest test loss (dot): 0.50 at epoch 2") and ("overfits" in text) == says
 
 
 def test_the_gain_is_of_the_last_epoch_that_both_have():
@@ -101,4 +101,4 @@ def test_the_title_of_a_long_name_fits_into_the_picture(tmp_path, monkeypatch):
         title = drawn[-1].texts[0]
         box = title.get_window_extent(FigureCanvasAgg(drawn[-1]).get_renderer())
         assert 0 < box.x0 < box.x1 < drawn[-1].bbox.width
-        assert title.get_text().endswith("50.00% of test images right")
+        assert title.get_text().endswith("test accuracy 50.00%")

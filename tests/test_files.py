@@ -23,7 +23,7 @@ def test_the_second_is_refused_and_nothing_is_left(tmp_path):
     (tmp_path / "CNN.lock").touch()  # as a killed run leaves it
     with holding(tmp_path, "CNN"):
         said = refusal(tmp_path)
-        assert f"another run of CNN is going on in the folder {tmp_path}" in said and "--out" in said
+        assert f"another run of CNN is in progress in the folder {tmp_path}" in said and "--out" in said
         with holding(tmp_path, "SE-Attention"):  # another name, and another folder, are free
             pass
         (tmp_path / "other").mkdir()
@@ -61,7 +61,7 @@ def test_two_runs_of_one_name(tree, tmp_path):
     first.wait()
     for result in results:
         assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
-        assert result.err.startswith("CNN.py: another run of CNN is going on in the folder plots")
+        assert result.err.startswith("CNN.py: another run of CNN is in progress in the folder plots")
     assert (plots / "CNN.lock").exists()
     assert run("CNN", "--data", tree, "--epochs", 1, cwd=tmp_path).status == 0
     assert not (plots / "CNN.lock").exists()

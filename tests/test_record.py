@@ -208,7 +208,7 @@ def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged(tree, tmp_path):
 
 
 def test_a_fresh_start_moves_the_earlier_run_aside(stopped, tree, tmp_path):
-    """All of it, every time, even when that run saw other data, and nothing else; it can be gone on with there."""
+    """All of it, every time, even when that run saw other data, and nothing else; it can be resumed there."""
     plots = tmp_path / "plots"
     shutil.copytree(stopped, plots)
     (plots / "CNN.attention.png").write_bytes(b"a picture")

@@ -95,7 +95,7 @@ def class_names(data: Data, labels: Iterable[int]) -> list[str]:
 def lay_out_weights(blocks: list[numbers.Weights], data: Data, chosen: Tensor) -> Section:
     """A row for each image, in it each block's maps of the two queries, or of A for each head."""
     ticks = {1 / 16: "≤1/16", 1 / 4: "1/4", 1: "1", 4: "4", 16: "≥16"}
-    scale = Scale(LogNorm(1 / 16, 16), INK, "1: equal attention everywhere", ticks)
+    scale = Scale(LogNorm(1 / 16, 16), INK, "attention relative to uniform (log)", ticks)
     titles, columns, queries = ["image"], [], set()
     for block in blocks:
         heads, h, w = block.maps.shape[1:4]
@@ -106,7 +106,7 @@ def lay_out_weights(blocks: list[numbers.Weights], data: Data, chosen: Tensor) -
             row, column = cell_of(query, h, w)
             values = block.maps[:, head, row, column].clamp(1 / 16, 16)
             columns.append([heat(value, scale, mark_cell(query, h, w)) for value in values])
-            source = f"from {query}" if heads == 1 else f"head {head + 1}: {block.spread[head]:.0f}"
+            source = f"query {query}" if heads == 1 else f"head {head + 1}: {block.spread[head]:.0f}"
             titles.append(f"{block.where}\n{source}")
     columns.insert(0, [photograph(image, name_queries(queries)) for image in data.test_images[chosen]])
     rows = list(zip(class_names(data, data.test_labels[chosen]), zip(*columns, strict=True), strict=True))
@@ -131,7 +131,7 @@ def lay_out_channels(blocks: list[numbers.Channels], data: Data, chosen: Tensor)
     labels = numbers.first_classes(data)
     names = class_names(data, [labels[k] for k in order])
     limit = max(1e-6, *(block.difference.abs().max().item() for block in blocks))
-    scale = Scale(Normalize(-limit, limit), "PuOr_r", "gate minus channel's mean", plain_ticks(-limit, 0, limit))
+    scale = Scale(Normalize(-limit, limit), "PuOr_r", "class mean minus overall mean", plain_ticks(-limit, 0, limit))
 
     def draw(area: SubFigure) -> None:
         area.subplots_adjust(left=0.115, right=0.885, top=0.9, bottom=0.12, wspace=0.04)
@@ -141,7 +141,9 @@ def lay_out_channels(blocks: list[numbers.Channels], data: Data, chosen: Tensor)
             shown = shown[order][:, (component @ shown).argsort()]
             axes.imshow(shown.numpy(), aspect="auto", cmap=scale.colours, norm=scale.norm, interpolation="none")
             axes.set(
-                xticks=[], yticks=[], xlabel=f"the {shown.shape[1]} of {len(block.spread)} channels that differ most"
+                xticks=[],
+                yticks=[],
+                xlabel=f"the {shown.shape[1]} channels (of {len(block.spread)}) that vary most between classes",
             )
             axes.set_title(block.where, fontsize=9, pad=3)
         places[0].set_yticks(range(len(names)), names)

@@ -10,16 +10,15 @@ def of_weights(blocks: list[Weights]) -> Words:
     for where, maps, spread, change, distance in blocks:
         positions = maps.shape[2] * maps.shape[3]
         share = spread.mean() / positions
-        reach = "nearly everywhere" if share > 0.75 else "at part of the map" if share > 0.4 else "at few positions"
+        reach = f"at {'nearly all' if share > 0.75 else 'some' if share > 0.4 else 'few'} positions"
         findings.append(f"{reach} ({where})")
         numbers.append(
-            f"{where}: spread {spread.mean():.0f} of {positions} positions, "
-            f"added {change:.0%}, distance {distance:.2f}."
+            f"{where}: each position attends to about {spread.mean():.0f} of {positions}; the update is "
+            f"{change:.0%} of the input; two positions' maps differ by {distance:.2f}."
         )
     numbers.append(
-        "Spread: effective number of positions that a position attends to. Added: the size of what is added, over that "
-        "of what it is added to. Distance: between what two positions of an image attend to (cosine; 0: the same, "
-        "1: nothing in common). Means over the test images."
+        "Means over the test images. Positions attended to: exp(entropy) of the weights. Difference of maps: cosine "
+        "distance (0: the same, 1: disjoint)."
     )
     looks = "looks" if maps.shape[1] == 1 else "its heads look"
     return f"{looks} {', '.join(findings)}", " ".join(numbers)
@@ -27,10 +26,10 @@ def of_weights(blocks: list[Weights]) -> Words:
 
 def of_positions(blocks: list[Positions]) -> Words:
     close = max(block.spread for block in blocks) < 0.05
-    finding = "lets all positions through nearly alike" if close else "lets some positions through more than others"
+    finding = "position gates vary little" if close else "lets some positions through more than others"
     return finding, " ".join(
-        f"{where}: gates between {low:.2f} and {high:.2f} (1 lets all through), within an image they "
-        f"differ by {spread:.2g} (standard deviation, mean over test images)."
+        f"{where}: gates between {low:.2f} and {high:.2f} (1 lets all through); within an image they "
+        f"vary by {spread:.2g} (standard deviation, mean over the test images)."
         for where, low, high, spread, _ in blocks
     )
 
@@ -38,13 +37,13 @@ def of_positions(blocks: list[Positions]) -> Words:
 def of_channels(blocks: list[Channels], names: list[str]) -> Words:
     """`names` of the classes, those that are gated the same way side by side."""
     leading = max(blocks, key=lambda block: block.spread.mean())  # which tells classes apart most
-    finding = "gates channels nearly alike for all classes"
+    finding = "gates channels almost equally for all classes"
     if leading.spread.mean() >= 0.005:
         ends = [" and ".join(end) for end in (names[:2], names[-2:])] if len(names) > 3 else [names[0], names[-1]]
         finding = f"opens different channels for {ends[0]} than for {ends[1]} ({leading.where})"
     return finding, " ".join(
         f"{where}: gates between {low:.2f} and {high:.2f}; from class to class a channel's mean gate "
-        f"differs by {spread.mean():.3f} (standard deviation, mean over {len(spread)} channels)."
+        f"varies by {spread.mean():.3f} (standard deviation, mean over {len(spread)} channels)."
         for where, low, high, _, spread in blocks
     )
 
@@ -52,13 +51,13 @@ def of_channels(blocks: list[Channels], names: list[str]) -> Words:
 def of_frame(frame: Frame) -> Words:
     finding = "changes next to nothing: the frame is the whole image"
     if frame.shift >= 1:
-        zooms = "zooms in" if frame.area < 0.9 else "moves its frame"
+        zooms = "zooms in to" if frame.area < 0.9 else "keeps"
         varies = "varies" if frame.movement >= 1 else "hardly varies"
-        finding = f"{zooms}: to {frame.area:.0%} of the image, in a place that {varies}"
+        finding = f"{zooms} {frame.area:.0%} of the image, at a position that {varies}"
     return finding, (
-        f"Over the {frame.images:,} test images: the frame covers {frame.area:.0%} of the image and its centre lies "
-        f"{frame.movement:.1f} pixels from where it lies on average (means); no corner is more than "
-        f"{frame.shift:.1f} pixels from the image's own."
+        f"Over the {frame.images:,} test images: the frame covers {frame.area:.0%} of the image and its centre is "
+        f"{frame.movement:.1f} pixels from its mean position (means); no corner is more than {frame.shift:.1f} pixels "
+        "from the image's own."
     )
 
 

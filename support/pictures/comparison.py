@@ -39,7 +39,7 @@ def range_with_margin(values: list[float]) -> tuple[float, float]:
 
 @default_style
 def plot_comparison(path: Path, runs: dict[str, tuple[list[Epoch], list[Epoch]]], data: str) -> None:
-    """What each run, as `read_folder` gives them, changes against its control: a column a run, accuracy above loss.
+    """What each run, as `read_folder` gives them, changes against its control: one column per run, accuracy above loss.
 
     All panels of a kind have the same axes, whose range is that of the curves after the first tenth of epochs.
     """
@@ -50,7 +50,7 @@ def plot_comparison(path: Path, runs: dict[str, tuple[list[Epoch], list[Epoch]]]
     epochs = max(len(history) for history in histories)
     settled = [e for history in histories for e in history if e.epoch > epochs / 10 or len(history) == 1]
     accuracies, losses = [e.test_acc for e in settled], [e.test_loss for e in settled]
-    # a logarithmic axis, since one run may over-fit ten times as far as another
+    # a logarithmic axis, since one run may overfit ten times as far as another
     loss_range = [math.exp(end) for end in range_with_margin([math.log(max(loss, 1e-6)) for loss in losses])]
     height = figure.get_figheight()
     grid = figure.add_gridspec(
@@ -85,8 +85,8 @@ def plot_comparison(path: Path, runs: dict[str, tuple[list[Epoch], list[Epoch]]]
     figure.text(
         0.5,
         1 - 0.62 / height,
-        "On test images. Dashed in grey: the block's control, the same network without it. Figures: points of\n"
-        "accuracy above it at the last epoch of both. One run each: only further seeds can tell how much is chance.",
+        "On test images. Dashed grey: the block's control, the same network without it. Numbers: accuracy minus the\n"
+        "control's, in points, at the last shared epoch. One run each: only more seeds can show how much is chance.",
         ha="center",
         color=TEXT_GREY,
     )

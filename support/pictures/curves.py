@@ -61,7 +61,7 @@ def plot_run(path: Path, csv: Path, history: list[Epoch], epochs: int, facts: di
     beside = read_control(csv, facts)[: len(history)]
     last = history[-1]
     title = f"{shorten(shown_name(csv.stem), 44)} on {facts['data']}, epoch {last.epoch}:\n"
-    title += f"{last.test_acc:.2f}% of test images right"
+    title += f"test accuracy {last.test_acc:.2f}%"
     if beside:
         title += f"; its control: {beside[-1].test_acc:.2f}%"
         if len(beside) < len(history):
@@ -72,9 +72,9 @@ def plot_run(path: Path, csv: Path, history: list[Epoch], epochs: int, facts: di
     figure.text(
         0.5,
         0.02,
-        f"{facts['parameters']:,} parameters. One run, seed {facts['seed']}: other seeds end elsewhere. Training "
-        "figures are means over an\nepoch in "
-        "which the model changes, with dropout where it has any: early on, test may look better than training.",
+        f"{facts['parameters']:,} parameters. One run, seed {facts['seed']}: other seeds will differ. Training values "
+        "are averaged over the epoch while the\nweights change, with dropout where the network has it, so early on "
+        "test may look better than training.",
         ha="center",
         color=TEXT_GREY,
     )
@@ -102,18 +102,10 @@ def mark_lowest_loss(axes: Axes, history: list[Epoch]) -> None:
     if lowest is last:  # it may fall further
         return
     axes.plot(lowest.epoch, lowest.test_loss, "o", color=TEST, markersize=6)
-    text = f"lowest test loss {lowest.test_loss:.2f} at epoch {lowest.epoch}"
+    text = f"lowest test loss (dot): {lowest.test_loss:.2f} at epoch {lowest.epoch}"
     if last.test_loss > max(1.1 * lowest.test_loss, last.train_loss):
-        text += ":\nover-fits from here"
-    axes.annotate(
-        text,
-        (lowest.epoch, lowest.test_loss),
-        (0.5, 0.97),
-        textcoords="axes fraction",
-        ha="center",
-        va="top",
-        arrowprops={"arrowstyle": "->", "color": GREY, "shrinkB": 4},
-    )
+        text += ",\noverfits from here on"
+    axes.text(0.5, 0.97, text, transform=axes.transAxes, ha="center", va="top")
 
 
 def mark_gap(axes: Axes, last: Epoch) -> None:

@@ -1,4 +1,4 @@
-"""What is kept of a run: its history, the files that hold it, and going on from them with --resume or --look."""
+"""What is kept of a run: its history, the files that hold it, and resuming from them with --resume or --look."""
 
 import argparse
 import io
