@@ -1,4 +1,4 @@
-"""The baseline on CIFAR-10: the trunk alone; with flags, the matched controls of the attention scripts.
+"""The baseline on CIFAR-10: the backbone (trunk) alone; with flags, the matched controls of the attention scripts.
 
     python CNN.py                                             100 epochs on CIFAR-10, downloaded into data/
     python CNN.py --data shapes                               on images the program draws: no download

@@ -1,4 +1,4 @@
-"""What the seven scripts share: the data, the trunk (backbone), training and testing, and a whole run, in this order.
+"""What the seven scripts share: the data, the backbone (trunk), training and testing, and a whole run, in this order.
 
 A script brings its attention block and a function `build(num_classes)` that puts the block on the trunk, and
 calls `run(build)`. What only surrounds a run (files, flags, pictures) is in `support/`.

@@ -7,6 +7,7 @@ import shlex
 from importlib import import_module
 from urllib.parse import unquote
 
+import gains
 import pytest
 import results
 import torch
@@ -138,21 +139,24 @@ def test_parameters_are_those_of_the_table(script):
 
 
 def test_the_readme_s_figures_are_the_committed_runs():
-    copy, shapes = results.JPEG_COPY, results.SHAPES
-    control = "CNN-32-64-128"
+    copy, shapes, control = gains.JPEG_COPY, gains.SHAPES, gains.CONTROL
     alone = ["Self-Attention", "Multi-Head Attention", "Trunk-Self-Uniform", "Trunk-Self-Local"]
     looking = [("Self-Attention", "Trunk-Self-Local"), ("Self-Attention", "Trunk-Self-Uniform")]
-    for name, other in [*((name, control) for name in alone), *looking, (control, "CNN")]:
-        assert results.interval(results.gains(copy, name, other)) in README, (name, other)
-    for name, other in [*results.BLOCKS.values(), *looking]:
-        assert results.interval(results.gains(shapes, name, other)) in README, (name, other)
+    of_blocks = [gains.BLOCKS[name] for name in ("STN-Attention", *alone[:2])]
+    of_starts = [gains.STARTS[label][0] for label in ("SE", "ECA", "CBAM", "2 x SE", "2 x ECA", "4 x CBAM")]
+    of_starts += [gains.STARTS[f"`Gradually({block})`"][0] for block in ("SE", "ECA", "CBAM")] + ["Trunk-Half"]
+    measured = [gains.gains(copy, *pair) for pair in [*((name, control) for name in alone), *looking, (control, "CNN")]]
+    measured += [gains.gains(shapes, *pair) for pair in of_blocks]
+    measured += [gains.gains(shapes, name, control, epochs=10) for name in of_starts]
+    for differences in measured:
+        assert gains.interval(differences) in README
 
 
-@pytest.mark.parametrize("script", results.BLOCKS)
+@pytest.mark.parametrize("script", gains.BLOCKS)
 def test_a_script_s_header_has_the_committed_runs_gain(script):
-    gains = results.gains(results.JPEG_COPY, *results.BLOCKS[script])
+    measured = gains.gains(gains.JPEG_COPY, *gains.BLOCKS[script])
     header = ast.get_docstring(ast.parse((ROOT / f"{script}.py").read_text(encoding="utf-8")))
-    assert f"{results.interval(gains)} points" in header and f"{len(gains)} seeds" in header
+    assert f"{gains.interval(measured)} points" in header and f"{len(measured)} seeds" in header
 
 
 def test_learned_weights_load(finished, monkeypatch):

@@ -1,8 +1,14 @@
 """The documents' tables: that they are what the committed CSVs give, and that the arithmetic is right."""
 
+import shutil
+
+import gains
+import gallery
 import pytest
 import results
-from helpers import ROOT
+import torch
+from helpers import ROOT, build, run
+from PIL import Image
 
 from support.errors import UserError
 from support.run.facts import write_facts
@@ -17,13 +23,13 @@ def save(folder, name, history, **facts):
 
 def make_runs(folder, seeds=3, epochs=30):
     """Runs in which SE ends 1, 2 and 3 points, by seed, above its control, and STN 5; other epochs are far off."""
-    for name in (*results.NETWORKS, "Trunk-Self-Local", "Trunk-Self-Uniform"):
+    for name in (*gains.NETWORKS, "Trunk-Self-Local", "Trunk-Self-Uniform"):
         for seed in range(seeds):
             accuracy = 70 + seed + (seed + 1) * (name == "SE-Attention") + 5 * (name == "STN-Attention")
             best = Epoch(1, 0.5, 80.0, 0.9, 99.0 if name == "SE-Attention" else 50.0, 2.0)
             history = [best._replace(epoch=e) for e in range(1, epochs)] + [Epoch(epochs, 0.5, 80, 1.1, accuracy, 2)]
             save(folder / f"seed{seed}", name, [*history, best._replace(epoch=epochs + 1)], seed=seed)
-    return results.Task("made up", folder, epochs, {"data": "made up", "lr": 0.001})
+    return gains.Task("made up", folder, epochs, {"data": "made up", "lr": 0.001})
 
 
 def row(table, name):
@@ -55,7 +61,7 @@ def test_one_seed_has_no_interval_and_shows_nothing(tmp_path):
 def test_a_run_that_stopped_early_is_left_out(tmp_path):
     task = make_runs(tmp_path)
     save(tmp_path / "seed2", "SE-Attention", [Epoch(1, 0.5, 80, 1, 99, 2)])
-    assert results.gains(task, "SE-Attention", "CNN-32-64-128") == [1, 2]
+    assert gains.gains(task, "SE-Attention", "CNN-32-64-128") == [1, 2]
 
 
 @pytest.mark.parametrize("wrong", [{"seed": 1}, {"data": "other"}, {"lr": 0.1}])
@@ -64,19 +70,20 @@ def test_a_run_in_the_wrong_folder_is_said(wrong, tmp_path):
     save(tmp_path / "seed2", "SE-Attention", [Epoch(1, 0.5, 80, 1, 99, 2)], **wrong)
     [(key, value)] = wrong.items()
     with pytest.raises(UserError, match=f"seed2.SE-Attention.csv has {key} {value}, ") as error:
-        results.read_runs(task, "SE-Attention")
+        gains.read_runs(task, "SE-Attention")
     assert "\n" not in str(error.value)
 
 
 def test_a_run_without_facts_is_left_out(tmp_path):
     task = make_runs(tmp_path)
     (tmp_path / "seed2" / "SE-Attention.json").unlink()
-    assert list(results.read_runs(task, "SE-Attention")) == [0, 1]
+    assert list(gains.read_runs(task, "SE-Attention")) == [0, 1]
 
 
 def test_runs_on_the_original_files_get_their_tables(tmp_path, monkeypatch):
     there = make_runs(tmp_path)._replace(title="CIFAR-10")
-    monkeypatch.setattr(results, "TASKS", [results.JPEG_COPY, results.SHAPES, there])
+    monkeypatch.setattr(results, "CIFAR10", there)
+    monkeypatch.setattr(results, "tasks", lambda: [gains.JPEG_COPY, gains.SHAPES, there])
     heads = [table.partition(" |")[0] for table in results.tables()]
     assert heads.count("| CIFAR-10") == 1 and heads.count("| CIFAR-10, seed 0") == 2
     assert heads.count("| published / CIFAR-10") == 2
@@ -95,21 +102,57 @@ def test_operations_are_those_of_the_formula():
 
 def test_the_gallery_s_curves_and_comparison_are_drawn_from_the_committed_runs(monkeypatch):
     drawn, compared = [], []
-    monkeypatch.setattr(results, "draw_gain", drawn.append)
-    monkeypatch.setattr(results, "plot_run", lambda path, csv, history, *rest: drawn.append(path))
-    monkeypatch.setattr(results, "plot_comparison", lambda path, runs, data: compared.append((path, runs)))
-    results.draw_gallery()
+    for picture in ("draw_gain", "draw_variants"):
+        monkeypatch.setattr(gallery, picture, drawn.append)
+    monkeypatch.setattr(gallery, "plot_run", lambda path, csv, history, *rest: drawn.append(path))
+    monkeypatch.setattr(gallery, "plot_comparison", lambda path, runs, data: compared.append((path, runs)))
+    gallery.draw_gallery()
     [(path, runs)] = compared
-    assert list(runs) == [name for name, network in results.NETWORKS.items() if name == "CNN" or network.control]
+    assert list(runs) == [name for name, network in gallery.NETWORKS.items() if name == "CNN" or network.control]
     assert all(control for name, (_, control) in runs.items() if name != "CNN")
-    trained = [path for path in results.GALLERY.glob("*.png") if path.stem.endswith((".attention", "on-drawn-images"))]
-    assert {*drawn, path} == set(results.GALLERY.glob("*.png")) - set(trained)
+    trained = [path for path in gallery.GALLERY.glob("*.png") if path.stem.endswith((".attention", "on-drawn-images"))]
+    assert {*drawn, path} == set(gallery.GALLERY.glob("*.png")) - set(trained)
 
 
 def test_the_drawn_gains_are_the_computed_ones(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(results, "save", lambda figure, path: drawn.append(figure))
-    monkeypatch.setattr(results, "TASKS", [make_runs(tmp_path)] * 2)
-    results.draw_gain(tmp_path / "gain.png")
+    monkeypatch.setattr(gallery, "save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(gallery, "tasks", lambda: [make_runs(tmp_path)] * 2)
+    gallery.draw_gain(tmp_path / "gain.png")
     lines = [line.get_xydata().tolist() for line in drawn[0].axes[0].lines]
     assert [[1.0, 2], [2.0, 2], [3.0, 2]] in lines  # SE's seeds, in its row
+
+
+def test_what_a_gate_s_start_costs_is_told_by_halves_of_the_seeds(tmp_path):
+    task = make_runs(tmp_path, seeds=7, epochs=20)
+    for seed in range(7):  # 2 x SE: over the control 1 in seeds 0 to 4, 3 in 5 and 6; twice SE is 1 + seed over it
+        accuracy = 71 + seed + 2 * (seed > 4)
+        save(
+            tmp_path / f"seed{seed}",
+            "Trunk-SE-Twice",
+            [Epoch(e, 0.5, 80, 1, accuracy, 2) for e in range(1, 21)],
+            seed=seed,
+        )
+    for name in (gains.CONTROL, "SE-Attention"):
+        for seed in range(7):
+            accuracy = 70 + seed + (name == "SE-Attention") / 2
+            save(tmp_path / f"seed{seed}", name, [Epoch(e, 0.5, 80, 1, accuracy, 2) for e in range(1, 21)], seed=seed)
+    cells = row(results.gates_starts(task), "2 x SE")
+    assert cells[2:4] == ["+1.00 ± 0.00", "+3.00 ± 0.00"] and cells[1].startswith("+1.57 ± ")
+    assert cells[5].startswith("+1.07 ± ") and cells[6] == "7"
+
+
+def test_the_six_blocks_in_one_picture(finished, tree, tmp_path):
+    script = str(ROOT / "benchmarks" / "blocks.py")
+    typed = [script, "--data", tree, "--runs", "runs", "--shapes", "shapes", "--out", "out"]
+    missing = run(*typed, cwd=tmp_path)
+    assert missing.status == 2 and "STN-Attention-shapes.pt" in missing.err and missing.err.count("\n") == 1
+    for folder in ("runs", "shapes"):
+        (tmp_path / folder).mkdir()
+    for name in gains.BLOCKS:
+        shutil.copy(finished[name][1] / "plots" / f"{name}.pt", tmp_path / "runs")
+    torch.save({"model": build("STN-Attention").state_dict()}, tmp_path / "shapes" / "STN-Attention-shapes.pt")
+    result = run(*typed, cwd=tmp_path)
+    assert (result.status, result.err) == (0, "")
+    with Image.open(tmp_path / "out" / "blocks.png") as picture:
+        assert picture.width == 1400

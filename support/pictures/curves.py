@@ -104,7 +104,7 @@ def mark_lowest_loss(axes: Axes, history: list[Epoch]) -> None:
     axes.plot(lowest.epoch, lowest.test_loss, "o", color=TEST, markersize=6)
     text = f"lowest test loss (dot): {lowest.test_loss:.2f} at epoch {lowest.epoch}"
     if last.test_loss > max(1.1 * lowest.test_loss, last.train_loss):
-        text += ",\noverfits from here on"
+        text += ",\noverfits from then on"
     axes.text(0.5, 0.97, text, transform=axes.transAxes, ha="center", va="top")
 
 
@@ -116,4 +116,5 @@ def mark_gap(axes: Axes, last: Epoch) -> None:
     axes.annotate("", *ends, arrowprops={"arrowstyle": "<->", "color": GREY, "shrinkA": 2, "shrinkB": 2})
     middle = (last.epoch, (last.train_acc + last.test_acc) / 2)
     label = f"training is {gap:.1f}\npoints above test "
-    axes.annotate(label, middle, (-6, 0), textcoords="offset points", ha="right", va="center")
+    box = {"color": "white", "alpha": 0.8, "pad": 1}  # the training curve may lie behind it
+    axes.annotate(label, middle, (-6, 0), textcoords="offset points", ha="right", va="center", bbox=box)

@@ -1,0 +1,152 @@
+"""Draws the six blocks in one picture, `plots/gallery/blocks.png`: what each does to the same photographs.
+
+    python benchmarks/blocks.py --data "CIFAR-10 JPEG copy" --runs plots --shapes plots
+
+The folder `--runs` has the checkpoints of the scripts, trained on the images of `--data`; the folder `--shapes` has
+`STN-Attention-shapes.pt`, trained on the drawn shapes, since on CIFAR-10 STN's frame stays the whole image.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from gallery import GALLERY
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
+from networks import build
+from torch import Tensor, nn
+
+from common import load_data
+from support.data.dataset import Data
+from support.errors import UserError, plain_errors
+from support.pictures import attention_numbers as numbers
+from support.pictures.attention_layout import (
+    INK,
+    Panel,
+    Scale,
+    cell_of,
+    heat,
+    mark_cell,
+    name_queries,
+    outline,
+    panel_rows,
+    photograph,
+)
+from support.pictures.style import DPI, TEXT_GREY, WIDTH, default_style, save
+from support.run.command_line import Parser, writable_folder
+
+CLASSES = ["deer", "automobile", "ship"]
+SHAPES = ["circle", "star", "arrow"]
+CAPTIONS = """\
+Self-Attention: every position, here A, gathers from the positions that match it best (dark).
+Multi-Head Attention: four heads, of which two are shown, look for different things at once.
+SE: opens (orange) or closes (purple) each of 64 channels by what is in the image, against its mean over all images.
+ECA: the same, but each gate is computed from its channel and the two neighbours alone.
+CBAM: gates channels as SE does, and then positions (dark: let through).
+STN: cuts out the part of the image that the network is to see, here of a drawn shape."""
+
+
+def load_trained(path: Path, num_classes: int) -> nn.Module:
+    """The network of a checkpoint named after its script.
+
+    Raises:
+        UserError: it is not there, or is of another network.
+    """
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        model = build(path.stem.removesuffix("-shapes"), num_classes)
+        model.load_state_dict(saved["model"])
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}): train it, or give its folder", 2) from error
+    except RuntimeError as error:
+        raise UserError(
+            f"{path} is of another network, or of other classes than --data has: train it again", 2
+        ) from error
+    return model.eval()
+
+
+def first_images(data: Data, classes: list[str]) -> Tensor:
+    """The index of the first test image of each class, or of the first classes where they have other names."""
+    labels = [data.classes.index(name) if name in data.classes else k for k, name in enumerate(classes)]
+    return torch.stack([(data.test_labels == label).nonzero()[0, 0] for label in labels])
+
+
+def first_probe(model: nn.Module, kind: str, data: Data) -> numbers.Probe:
+    return next(probe for probe in numbers.find_probes(model, data.test_images) if probe.kind == kind)
+
+
+def attention_maps(model: nn.Module, heads: int, data: Data, chosen: Tensor) -> list[list[Panel]]:
+    """For each of the first heads, what A attends to in each image."""
+    maps = numbers.weights(model, first_probe(model, "weights", data), data, chosen).maps
+    h, w = maps.shape[2:4]
+    row, column = cell_of("A", h, w)
+    scale = Scale(LogNorm(1 / 16, 16), INK, "", {})
+    return [
+        [heat(values.clamp(1 / 16, 16), scale, mark_cell("A", h, w)) for values in maps[:, head, row, column]]
+        for head in range(heads)
+    ]
+
+
+def channel_gates(model: nn.Module, data: Data, chosen: Tensor) -> list[Panel]:
+    """Each image's gates minus their means over all test images, the channels as rows of eight."""
+    gates = numbers.answers(model, first_probe(model, "channels", data), data.test_images)
+    difference = (gates[chosen] - gates.mean(0)).unflatten(1, (-1, 8))
+    limit = difference.abs().max().item()
+    return [heat(values, Scale(Normalize(-limit, limit), "PuOr_r", "", {})) for values in difference]
+
+
+def position_gates(model: nn.Module, data: Data, chosen: Tensor) -> list[Panel]:
+    gates = numbers.positions(model, first_probe(model, "positions", data), data, chosen).maps
+    return [heat(gate, Scale(Normalize(gate.min().item(), gate.max().item()), INK, "", {})) for gate in gates]
+
+
+def frames(model: nn.Module, data: Data, chosen: Tensor) -> list[Panel]:
+    corners = numbers.frame(model, first_probe(model, "theta", data), data, chosen).corners.numpy()
+    return [photograph(data.test_images[i], outline(Polygon(c))) for i, c in zip(chosen, corners, strict=True)]
+
+
+@default_style
+def draw(runs: Path, of_shapes: Path, data: Data, path: Path) -> None:
+    chosen, shapes = first_images(data, CLASSES), load_data("shapes")
+    stn = load_trained(of_shapes / "STN-Attention-shapes.pt", len(shapes.classes))
+
+    def trained(script: str) -> nn.Module:
+        return load_trained(runs / f"{script}.pt", len(data.classes))
+
+    heads = attention_maps(trained("Multi-Head Attention"), 2, data, chosen)
+    columns = {
+        "image": [photograph(data.test_images[i], name_queries({"A"})) for i in chosen],
+        "Self-\nAttention": attention_maps(trained("Self-Attention"), 1, data, chosen)[0],
+        "Multi-Head,\nhead 1": heads[0],
+        "Multi-Head,\nhead 2": heads[1],
+        "SE,\nchannels": channel_gates(trained("SE-Attention"), data, chosen),
+        "ECA,\nchannels": channel_gates(trained("ECA-Attention"), data, chosen),
+        "CBAM,\npositions": position_gates(trained("CBAM-Attention"), data, chosen),
+        "STN,\nframe": frames(stn, shapes, first_images(shapes, SHAPES)),
+    }
+    names = [data.classes[label] for label in data.test_labels[chosen]]
+    section = panel_rows(("", ""), list(zip(names, zip(*columns.values(), strict=True), strict=True)), list(columns))
+    lines = CAPTIONS.count("\n") + 1
+    figure = Figure(figsize=(WIDTH, section.height + 0.25 + 0.17 * lines), dpi=DPI)
+    body, foot = figure.subfigures(2, 1, height_ratios=[section.height, 0.25 + 0.17 * lines])
+    section.draw(body)
+    foot.text(0.015, 0.5, CAPTIONS, va="center", color=TEXT_GREY, linespacing=1.35)
+    save(figure, path)
+
+
+def main() -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    folder = "the folder of the checkpoints (default: plots)"
+    parser.add_argument("--runs", type=Path, default="plots", help=folder)
+    parser.add_argument("--shapes", type=Path, default="plots", help="the same of STN's on the drawn shapes")
+    parser.add_argument("--data", default="data", help="as the scripts take it")
+    out = "the folder for the picture (default: %(default)s)"
+    parser.add_argument("--out", type=writable_folder, default=GALLERY, help=out)
+    options = parser.parse_args()
+    with plain_errors(options):
+        draw(options.runs, options.shapes, load_data(options.data), options.out / "blocks.png")
+
+
+if __name__ == "__main__":
+    main()
