@@ -408,6 +408,6 @@ def note_drawings() -> None:
 
 
 def test_short_epochs_are_not_drawn_one_by_one(tree, tmp_path):
-    assert run("CNN", "--data", tree, "--epochs", 40, cwd=tmp_path, prepare=note_drawings, curves=True).status == 0
+    assert run("CNN", "--data", tree, "--epochs", 24, cwd=tmp_path, prepare=note_drawings, curves=True).status == 0
     drawn = (tmp_path / "drawings.txt").read_text(encoding="utf-8").split()
-    assert drawn[0] == "1" and drawn[-1] == "40" and len(drawn) < 20
+    assert drawn[0] == "1" and drawn[-1] == "24" and len(drawn) < 12
