@@ -35,7 +35,6 @@ BLOCKS = {
     "MultiHeadAttention": load("Multi-Head Attention").MultiHeadAttention,
     "STN": load("STN-Attention").STN,
 }
-PASTE = "# paste the classes here: SEAttention, SelfAttention, STN\n"
 SMALL = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
@@ -45,10 +44,9 @@ def last_norms(network: nn.Module) -> list[tuple[nn.Module, str]]:
     return [(block, "bn3" if hasattr(block, "bn3") else "bn2") for block in blocks]
 
 
-def recipe(**replaced: str) -> str:
-    """The README's recipe with classes replaced by others, and their source pasted where it says so."""
-    code = example("layer3 = ")
-    assert PASTE in code
+def recipe(network: str, **replaced: str) -> str:
+    """The README's recipe for a network with classes replaced by others, and their source pasted where it says so."""
+    code = example(f"network = {network}(")
     for old, new in replaced.items():
         code = code.replace(f"{old}(", f"{new}(")
     sources = [
@@ -58,14 +56,14 @@ def recipe(**replaced: str) -> str:
         for part in vars(inspect.getmodule(block)).values()  # CBAM comes with its two halves
         if inspect.isclass(part) and part.__module__ == block.__module__
     ]
-    return code.replace(PASTE, "\n".join(sources))
+    [paste] = re.findall(r"^# paste the class.*\n", code, re.MULTILINE)
+    return code.replace(paste, "\n".join(sources))
 
 
 @pytest.mark.parametrize("gate", ["SEAttention", "ECAAttention", "CBAM"])
 def test_the_recipe_for_a_resnet(gate):
-    """The first half of the README's recipe, with each block that it is for."""
     names = {}
-    exec(recipe(SEAttention=gate).partition("network = resnet50")[0], names)
+    exec(recipe("resnet18", SEAttention=gate), names)
     network = names["network"]
     for block, norm in last_norms(network):
         assert [type(module).__name__ for module in getattr(block, norm)] == ["BatchNorm2d", gate]
@@ -75,10 +73,12 @@ def test_the_recipe_for_a_resnet(gate):
 
 @pytest.mark.parametrize("after_stage", ["SelfAttention", "MultiHeadAttention"])
 def test_the_recipe_for_whole_stages_and_for_the_image(after_stage):
-    """The second half; the network stays the one that it was."""
+    """The network stays the one that it was."""
     names = {}
-    first, start, inserts = re.split(r"(?<=\n)(network = resnet50.*\n)", recipe(SelfAttention=after_stage))
-    exec(first.partition("network = ")[0], names)
+    first, start, inserts = re.split(
+        r"(?<=\n)(network = .*\n)", recipe("resnet50", SelfAttention=after_stage), maxsplit=1
+    )
+    exec(first, names)
     torch.manual_seed(0)
     exec(start, names)
     before = names["network"].eval()(SMALL)
