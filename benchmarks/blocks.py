@@ -36,14 +36,14 @@ from support.pictures.attention_layout import (
 from support.pictures.style import DPI, TEXT_GREY, WIDTH, default_style, save
 from support.run.command_line import Parser, writable_folder
 
-CLASSES = ["deer", "automobile", "ship"]
+CLASSES = ["horse", "automobile", "ship"]
 SHAPES = ["circle", "star", "arrow"]
 CAPTIONS = """\
 Self-Attention: every position, here A, gathers from the positions that match it best (dark).
 Multi-Head Attention: four heads, of which two are shown, look for different things at once.
 SE: opens (orange) or closes (purple) each of 64 channels by what is in the image, against its mean over all images.
 ECA: the same, but each gate is computed from its channel and the two neighbours alone.
-CBAM: gates channels as SE does, and then positions (dark: let through).
+CBAM: gates channels as SE does, and then positions (dark: let through; from image to image little changes).
 STN: cuts out the part of the image that the network is to see, here of a drawn shape."""
 
 
@@ -127,11 +127,12 @@ def draw(runs: Path, of_shapes: Path, data: Data, path: Path) -> None:
     }
     names = [data.classes[label] for label in data.test_labels[chosen]]
     section = panel_rows(("", ""), list(zip(names, zip(*columns.values(), strict=True), strict=True)), list(columns))
-    lines = CAPTIONS.count("\n") + 1
+    text = f"{CAPTIONS}\nTrained on {data.name}; STN on {shapes.name}."
+    lines = text.count("\n") + 1
     figure = Figure(figsize=(WIDTH, section.height + 0.25 + 0.17 * lines), dpi=DPI)
     body, foot = figure.subfigures(2, 1, height_ratios=[section.height, 0.25 + 0.17 * lines])
     section.draw(body)
-    foot.text(0.015, 0.5, CAPTIONS, va="center", color=TEXT_GREY, linespacing=1.35)
+    foot.text(0.015, 0.5, text, va="center", color=TEXT_GREY, linespacing=1.35)
     save(figure, path)
 
 

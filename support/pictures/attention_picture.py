@@ -143,7 +143,7 @@ def lay_out_channels(blocks: list[numbers.Channels], data: Data, chosen: Tensor)
             axes.set(
                 xticks=[],
                 yticks=[],
-                xlabel=f"the {shown.shape[1]} channels (of {len(block.spread)}) that vary most between classes",
+                xlabel=f"the {shown.shape[1]} of {len(block.spread)} channels that vary most",
             )
             axes.set_title(block.where, fontsize=9, pad=3)
         places[0].set_yticks(range(len(names)), names)
