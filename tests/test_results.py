@@ -110,7 +110,7 @@ def test_the_gallery_s_curves_and_comparison_are_drawn_from_the_committed_runs(m
     [(path, runs)] = compared
     assert list(runs) == [name for name, network in gallery.NETWORKS.items() if name == "CNN" or network.control]
     assert all(control for name, (_, control) in runs.items() if name != "CNN")
-    trained = [path for path in gallery.GALLERY.glob("*.png") if path.stem.endswith((".attention", "on-drawn-images"))]
+    trained = [path for path in gallery.GALLERY.glob("*.png") if path.stem.endswith((".attention", "on-drawn-images", "blocks"))]
     assert {*drawn, path} == set(gallery.GALLERY.glob("*.png")) - set(trained)
 
 
