@@ -110,8 +110,9 @@ def test_the_gallery_s_curves_and_comparison_are_drawn_from_the_committed_runs(m
     [(path, runs)] = compared
     assert list(runs) == [name for name, network in gallery.NETWORKS.items() if name == "CNN" or network.control]
     assert all(control for name, (_, control) in runs.items() if name != "CNN")
-    trained = [path for path in gallery.GALLERY.glob("*.png") if path.stem.endswith((".attention", "on-drawn-images", "blocks"))]
-    assert {*drawn, path} == set(gallery.GALLERY.glob("*.png")) - set(trained)
+    of_trained = (".attention", "on-drawn-images", "blocks")
+    pictures = {path for path in gallery.GALLERY.glob("*.png") if not path.stem.endswith(of_trained)}
+    assert {*drawn, path} == pictures
 
 
 def test_the_drawn_gains_are_the_computed_ones(tmp_path, monkeypatch):
