@@ -222,10 +222,7 @@ def hardware() -> str:
 def tables() -> list[str]:
     found = [hardware(), *(what_blocks_add(task) for task in tasks())]
     found += [gates_starts(task) for task in (SHAPES, JPEG_COPY) if gains(task, "Trunk-Half", CONTROL)]
-    if LEARNING_RATES[0].folder.exists():
-        found.append(learning_rates())
-    if gains(SHAPES._replace(epoch=60), "SE-Attention", CONTROL):
-        found.append(catching_up())
+    found += [learning_rates(), catching_up()]
     if INSERTED.folder.exists():
         found.append(after_inserting())
     found.append(costs())
