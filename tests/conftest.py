@@ -58,7 +58,7 @@ def server(archive):
                 case "good":
                     self.answer(content)
                 case "slow":
-                    time.sleep(0.3)
+                    time.sleep(0.1)
                     self.answer(content)
                 case "redirect" | "loop" as name:
                     self.send_response(302)

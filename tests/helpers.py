@@ -160,7 +160,7 @@ def expect(sums: dict, mirrors: list[str] = ()) -> None:
     CIFAR10.meta = {**CIFAR10.meta, "md5": sums["files"]["batches.meta"]}
     download.SHA256 = sums["sha256"]
     download.MIRRORS = list(mirrors)
-    download.PATIENCE = 1
+    download.PATIENCE = 0.7
 
 
 def rows(csv: Path) -> list[str]:
