@@ -11,23 +11,23 @@ from pathlib import Path
 
 import torch
 from gallery import GALLERY
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from networks import build
 from torch import Tensor, nn
+from trained import load_trained
 
 from common import load_data
 from support.data.dataset import Data
-from support.errors import UserError, plain_errors
+from support.errors import plain_errors
 from support.pictures import attention_numbers as numbers
 from support.pictures.attention_layout import (
     INK,
     Panel,
     Scale,
-    cell_of,
+    attention,
     heat,
-    mark_cell,
     name_queries,
     outline,
     panel_rows,
@@ -47,22 +47,9 @@ CBAM: gates channels as SE does, and then positions (dark: let through; from ima
 STN: cuts out the part of the image that the network is to see, here of a drawn shape."""
 
 
-def load_trained(path: Path, num_classes: int) -> nn.Module:
-    """The network of a checkpoint named after its script.
-
-    Raises:
-        UserError: it is not there, or is of another network.
-    """
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        model = build(path.stem.removesuffix("-shapes"), num_classes)
-        model.load_state_dict(saved["model"])
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror}): train it, or give its folder", 2) from error
-    except RuntimeError as error:
-        raise UserError(
-            f"{path} is of another network, or of other classes than --data has: train it again", 2
-        ) from error
+def trained(script: str, path: Path, data: Data) -> nn.Module:
+    model = build(script, len(data.classes))
+    load_trained(path, model, data)
     return model.eval()
 
 
@@ -76,16 +63,8 @@ def first_probe(model: nn.Module, kind: str, data: Data) -> numbers.Probe:
     return next(probe for probe in numbers.find_probes(model, data.test_images) if probe.kind == kind)
 
 
-def attention_maps(model: nn.Module, heads: int, data: Data, chosen: Tensor) -> list[list[Panel]]:
-    """For each of the first heads, what A attends to in each image."""
-    maps = numbers.weights(model, first_probe(model, "weights", data), data, chosen).maps
-    h, w = maps.shape[2:4]
-    row, column = cell_of("A", h, w)
-    scale = Scale(LogNorm(1 / 16, 16), INK, "", {})
-    return [
-        [heat(values.clamp(1 / 16, 16), scale, mark_cell("A", h, w)) for values in maps[:, head, row, column]]
-        for head in range(heads)
-    ]
+def attention_maps(model: nn.Module, data: Data, chosen: Tensor) -> Tensor:
+    return numbers.weights(model, first_probe(model, "weights", data), data, chosen).maps
 
 
 def channel_gates(model: nn.Module, data: Data, chosen: Tensor) -> list[Panel]:
@@ -109,20 +88,21 @@ def frames(model: nn.Module, data: Data, chosen: Tensor) -> list[Panel]:
 @default_style
 def draw(runs: Path, of_shapes: Path, data: Data, path: Path) -> None:
     chosen, shapes = first_images(data, CLASSES), load_data("shapes")
-    stn = load_trained(of_shapes / "STN-Attention-shapes.pt", len(shapes.classes))
 
-    def trained(script: str) -> nn.Module:
-        return load_trained(runs / f"{script}.pt", len(data.classes))
+    stn = trained("STN-Attention", of_shapes / "STN-Attention-shapes.pt", shapes)
 
-    heads = attention_maps(trained("Multi-Head Attention"), 2, data, chosen)
+    def of_script(script: str) -> nn.Module:
+        return trained(script, runs / f"{script}.pt", data)
+
+    heads = attention_maps(of_script("Multi-Head Attention"), data, chosen)
     columns = {
         "image": [photograph(data.test_images[i], name_queries({"A"})) for i in chosen],
-        "Self-\nAttention": attention_maps(trained("Self-Attention"), 1, data, chosen)[0],
-        "Multi-Head,\nhead 1": heads[0],
-        "Multi-Head,\nhead 2": heads[1],
-        "SE,\nchannels": channel_gates(trained("SE-Attention"), data, chosen),
-        "ECA,\nchannels": channel_gates(trained("ECA-Attention"), data, chosen),
-        "CBAM,\npositions": position_gates(trained("CBAM-Attention"), data, chosen),
+        "Self-\nAttention": attention(attention_maps(of_script("Self-Attention"), data, chosen), 0, "A"),
+        "Multi-Head,\nhead 1": attention(heads, 0, "A"),
+        "Multi-Head,\nhead 2": attention(heads, 1, "A"),
+        "SE,\nchannels": channel_gates(of_script("SE-Attention"), data, chosen),
+        "ECA,\nchannels": channel_gates(of_script("ECA-Attention"), data, chosen),
+        "CBAM,\npositions": position_gates(of_script("CBAM-Attention"), data, chosen),
         "STN,\nframe": frames(stn, shapes, first_images(shapes, SHAPES)),
     }
     names = [data.classes[label] for label in data.test_labels[chosen]]

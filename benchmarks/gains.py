@@ -131,6 +131,11 @@ def read_runs(task: Task, name: str) -> dict[int, list[Epoch]]:
     return {seed: history[: task.epoch] for seed, history in runs.items() if len(history) >= task.epoch}
 
 
+def read_seed_0(task: Task) -> dict[str, list[Epoch]]:
+    """The networks' whole histories with seed 0, as far as they are there."""
+    return {name: history for name in NETWORKS if (history := read(task, 0, name))}
+
+
 def mean_accuracy(history: list[Epoch]) -> float:
     return statistics.mean(epoch.test_acc for epoch in history)
 

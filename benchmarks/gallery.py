@@ -3,7 +3,19 @@
 import statistics
 from pathlib import Path
 
-from gains import BLOCKS, CONTROL, JPEG_COPY, SHAPES, STARTS, excludes_zero, gains, half_width, interval, read, tasks
+from gains import (
+    BLOCKS,
+    CONTROL,
+    JPEG_COPY,
+    SHAPES,
+    STARTS,
+    excludes_zero,
+    gains,
+    half_width,
+    interval,
+    read_seed_0,
+    tasks,
+)
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from networks import NETWORKS, ROOT
@@ -64,8 +76,9 @@ def draw_gain(path: Path) -> None:
     """A panel for each task, a row per block."""
     figure = titled_figure("How much each block changes test accuracy", 4.2)
     figure.subplots_adjust(left=0.18, right=0.87, top=0.82, bottom=0.12, wspace=0.45)
-    panels = figure.subplots(1, len(tasks()), squeeze=False)[0]
-    for task, axes in zip(tasks(), panels, strict=True):
+    there = tasks()
+    panels = figure.subplots(1, len(there), squeeze=False)[0]
+    for task, axes in zip(there, panels, strict=True):
         draw_gains(axes, {block: (gains(task, *task.rows[block]), COLOURS[block]) for block in BLOCKS})
         axes.set_title(f"{task.title}, epoch {task.epoch}", fontsize=10)
         if axes is not panels[0]:
@@ -82,7 +95,7 @@ def draw_variants(path: Path) -> None:
         "each position\nonly to itself": "Trunk-Self-Local",
     }
     starts = {
-        f"{label}\nstarts near {start}": (name, COLOURS[published or name])
+        f"{label}\nstarts near {start}": STARTS[label]
         for label, start in (
             ("SE", "1/2"),
             ("2 x SE", 1),
@@ -91,15 +104,22 @@ def draw_variants(path: Path) -> None:
             ("CBAM", "1/4"),
             ("4 x CBAM", 1),
         )
-        for name, published in [STARTS[label]]
     }
     figure = titled_figure("What a block's gain or cost comes from", 4.4)
     figure.subplots_adjust(left=0.13, right=0.87, top=0.78, bottom=0.12, wspace=1.0)
     left, right = figure.subplots(1, 2)
     colour = COLOURS["Self-Attention"]
     draw_gains(left, {label: (gains(JPEG_COPY, name, CONTROL), colour) for label, name in looking.items()})
-    left.set_title(f"Self-attention: most of its gain needs no looking\n({JPEG_COPY.title}, epoch 30)", fontsize=10)
-    draw_gains(right, {label: (gains(SHAPES, name, CONTROL, 10), colour) for label, (name, colour) in starts.items()})
+    left.set_title(
+        f"Self-attention: most of its gain needs no looking\n({JPEG_COPY.title}, epoch {JPEG_COPY.epoch})", fontsize=10
+    )
+    draw_gains(
+        right,
+        {
+            label: (gains(SHAPES, name, CONTROL, epochs=10), COLOURS[published or name])
+            for label, (name, published) in starts.items()
+        },
+    )
     right.set_title(
         f"Gates that start near 1 cost far less\n({SHAPES.title}, mean of the last ten epochs)", fontsize=10
     )
@@ -109,9 +129,8 @@ def draw_variants(path: Path) -> None:
 def draw_gallery() -> None:
     draw_gain(GALLERY / "gain.png")
     draw_variants(GALLERY / "variants.png")
-    for name in NETWORKS:
+    for name, history in read_seed_0(JPEG_COPY).items():
         csv = JPEG_COPY.csv(0, name)
-        history = read(JPEG_COPY, 0, name)
         plot_run(GALLERY / f"{name}.png", csv, history, len(history), read_facts(csv.with_suffix(".json")))
     runs = read_folder(JPEG_COPY.csv(0, "CNN").parent, JPEG_COPY.facts)
     runs = {name: run for name, run in runs.items() if name in NETWORKS}

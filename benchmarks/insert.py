@@ -9,6 +9,7 @@ further step. Runs that are there are skipped.
 """
 
 import argparse
+import copy
 import math
 import time
 from pathlib import Path
@@ -16,11 +17,12 @@ from pathlib import Path
 import torch
 from networks import ROOT, load
 from torch import nn
+from trained import load_trained
 from variants import ATTENTION, GATES
 
 from common import evaluate, load_data, set_seed, train_epoch
-from support.data.dataset import Data, checksum
-from support.errors import UserError, plain_errors
+from support.data.dataset import Data
+from support.errors import plain_errors
 from support.run.command_line import Parser, find_device, non_negative_int, positive_int, suffix, writable_folder
 from support.run.cpu import tuned_cpu
 from support.run.facts import gather, write_facts
@@ -42,7 +44,7 @@ def insert(network: nn.Module, block: str) -> None:
             network.features[i] = nn.Sequential(network.features[i], ATTENTION[block](channels))
 
 
-def train_on(network: nn.Module, data: Data, options: argparse.Namespace) -> list[Epoch]:
+def train_on(network: nn.Module, data: Data, trained_epochs: int, options: argparse.Namespace) -> list[Epoch]:
     """Accuracy before any step as epoch 0, then epochs with a fresh optimiser, each from its own seed."""
     network.to(options.device, memory_format=torch.channels_last)
     *train, test_images, test_labels = (tensor.to(options.device) for tensor in data.tensors)
@@ -50,25 +52,11 @@ def train_on(network: nn.Module, data: Data, options: argparse.Namespace) -> lis
     history = [Epoch(0, math.nan, math.nan, *evaluate(network, test_images, test_labels), 0)]
     for epoch in range(1, options.epochs + 1):
         start = time.perf_counter()
-        set_seed(options.seed, options.trained_epochs + epoch)  # the order of images continues from there
+        set_seed(options.seed, trained_epochs + epoch)  # the order of images continues from there
         trained = train_epoch(network, optimizer, *train, options.batch_size)
         tested = evaluate(network, test_images, test_labels)
         history.append(Epoch(epoch, *trained, *tested, time.perf_counter() - start))
     return history
-
-
-def load_trained(path: Path, data: Data) -> dict:
-    """A checkpoint of `ResNet-8.py`.
-
-    Raises:
-        UserError: it is not there, or was trained on other images.
-    """
-    if not path.exists():
-        raise UserError(f"{path} is not there: train it as --help says, or give its folder with --trained", 2)
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    if saved["facts"]["checksum"] != checksum(data):
-        raise UserError(f"{path} was trained on {saved['facts']['data']}, not on the images of --data", 2)
-    return saved
 
 
 def main() -> None:
@@ -88,8 +76,8 @@ def main() -> None:
         control = f"ResNet-8{suffix(options.data)}"
         for seed in options.seeds:
             options.seed = seed
-            saved = load_trained(options.trained / f"seed{seed}" / f"{control}.pt", data)
-            options.trained_epochs = len(saved["history"])
+            trained = ResNet8.build(len(data.classes))
+            epochs = load_trained(options.trained / f"seed{seed}" / f"{control}.pt", trained, data)
             for block in [None, *BLOCKS]:
                 options.model_flags = {"attention": block} if block else {}
                 name = f"ResNet-8{f'-{block}' if block else ''}{suffix(options.data)}"
@@ -97,12 +85,11 @@ def main() -> None:
                 if len(read_csv(csv)) > options.epochs:
                     continue
                 set_seed(seed, 0)
-                network = ResNet8.build(len(data.classes))
-                network.load_state_dict(saved["model"])
+                network = copy.deepcopy(trained)
                 if block:
                     insert(network, block)
                 facts = gather(options, data, network, control if block else None)
-                history = train_on(network, data, options)
+                history = train_on(network, data, epochs, options)
                 csv.parent.mkdir(exist_ok=True)
                 write_csv(csv, history)
                 write_facts(csv.with_suffix(".json"), facts)

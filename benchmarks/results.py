@@ -28,10 +28,11 @@ from gains import (
     mean_accuracy,
     read,
     read_pairs,
+    read_seed_0,
     tasks,
 )
 from gallery import draw_gallery
-from networks import ALL, NETWORKS, ROOT, build
+from networks import ALL, ROOT, build
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -141,11 +142,6 @@ def costs() -> str:
         for name, (_, control) in BLOCKS.items()
     ]
     return markdown(["block", "parameters", "million operations"], rows)
-
-
-def read_seed_0(task: Task) -> dict[str, list[Epoch]]:
-    """The networks' whole histories with seed 0, as far as they are there."""
-    return {name: history for name in NETWORKS if (history := read(task, 0, name))}
 
 
 def read_published() -> dict[tuple[str, int], dict[str, str]]:

@@ -163,10 +163,12 @@ IMAGES = maps(2, 3, 32, 32), maps(5, 3, 32, 32)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_traces(name):
+def test_a_network_exports_and_traces(name):
     network = build(name).eval()
+    exported = torch.export.export(network, IMAGES[:1], dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)).module()
     features = create_feature_extractor(network, {"features": "map", "classifier": "logits"})
     for images in IMAGES:
+        torch.testing.assert_close(exported(images), network(images))
         assert features(images)["logits"].equal(network(images))
 
 

@@ -152,7 +152,14 @@ def test_the_six_blocks_in_one_picture(finished, tree, tmp_path):
         (tmp_path / folder).mkdir()
     for name in gains.BLOCKS:
         shutil.copy(finished[name][1] / "plots" / f"{name}.pt", tmp_path / "runs")
-    torch.save({"model": build("STN-Attention").state_dict()}, tmp_path / "shapes" / "STN-Attention-shapes.pt")
+    model = build("STN-Attention")
+    checkpoint = {
+        "facts": gains.SHAPES.facts,
+        "history": [],
+        "model": model.state_dict(),
+        "optimizer": torch.optim.Adam(model.parameters()).state_dict(),
+    }
+    torch.save(checkpoint, tmp_path / "shapes" / "STN-Attention-shapes.pt")
     result = run(*typed, cwd=tmp_path)
     assert (result.status, result.err) == (0, "")
     with Image.open(tmp_path / "out" / "blocks.png") as picture:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import SubFigure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
@@ -35,6 +35,14 @@ class Scale(NamedTuple):
     colours: str
     label: str
     ticks: dict[float, str]
+
+
+ATTENTION = Scale(
+    LogNorm(1 / 16, 16),
+    INK,
+    "attention relative to uniform (log)",
+    {1 / 16: "≤1/16", 1 / 4: "1/4", 1: "1", 4: "4", 16: "≥16"},
+)
 
 
 def plain_ticks(*values: float) -> dict[float, str]:
@@ -78,6 +86,14 @@ def mark_cell(query: str, h: int, w: int) -> Panel:
     row, column = cell_of(query, h, w)
     height, width = 32 / h, 32 / w
     return outline(Rectangle((column * width, row * height), width, height))
+
+
+def attention(maps: Tensor, head: int, query: str) -> list[Panel]:
+    """What a query attends to in each image; maps (n, heads, h, w, h, w) in multiples of equal attention."""
+    h, w = maps.shape[2:4]
+    row, column = cell_of(query, h, w)
+    ends = ATTENTION.norm.vmin, ATTENTION.norm.vmax
+    return [heat(values.clamp(*ends), ATTENTION, mark_cell(query, h, w)) for values in maps[:, head, row, column]]
 
 
 def name_queries(names: set[str]) -> Panel:

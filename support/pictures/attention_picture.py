@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterable
 
 import torch
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Polygon
 from torch import Tensor, nn
@@ -13,14 +13,14 @@ from support.data.dataset import Data
 from support.pictures import attention_numbers as numbers
 from support.pictures import attention_words as words
 from support.pictures.attention_layout import (
+    ATTENTION,
     INK,
     QUERIES,
     Scale,
     Section,
-    cell_of,
+    attention,
     colour_bar,
     heat,
-    mark_cell,
     name_queries,
     outline,
     panel_rows,
@@ -94,23 +94,19 @@ def class_names(data: Data, labels: Iterable[int]) -> list[str]:
 
 def lay_out_weights(blocks: list[numbers.Weights], data: Data, chosen: Tensor) -> Section:
     """A row for each image, in it each block's maps of the two queries, or of A for each head."""
-    ticks = {1 / 16: "≤1/16", 1 / 4: "1/4", 1: "1", 4: "4", 16: "≥16"}
-    scale = Scale(LogNorm(1 / 16, 16), INK, "attention relative to uniform (log)", ticks)
     titles, columns, queries = ["image"], [], set()
     for block in blocks:
-        heads, h, w = block.maps.shape[1:4]
+        heads = block.maps.shape[1]
         shown = [(0, query) for query in QUERIES] if heads == 1 else [(head, "A") for head in range(min(heads, HEADS))]
         columns.append([None] * len(chosen))
         for head, query in shown:
             queries.add(query)
-            row, column = cell_of(query, h, w)
-            values = block.maps[:, head, row, column].clamp(1 / 16, 16)
-            columns.append([heat(value, scale, mark_cell(query, h, w)) for value in values])
+            columns.append(attention(block.maps, head, query))
             source = f"query {query}" if heads == 1 else f"head {head + 1}: {block.spread[head]:.0f}"
             titles.append(f"{block.where}\n{source}")
     columns.insert(0, [photograph(image, name_queries(queries)) for image in data.test_images[chosen]])
     rows = list(zip(class_names(data, data.test_labels[chosen]), zip(*columns, strict=True), strict=True))
-    return panel_rows(words.of_weights(blocks), rows, titles, scale)
+    return panel_rows(words.of_weights(blocks), rows, titles, ATTENTION)
 
 
 def lay_out_positions(blocks: list[numbers.Positions], data: Data, chosen: Tensor) -> Section:
