@@ -152,6 +152,13 @@ def test_the_readme_s_figures_are_the_committed_runs():
         assert gains.interval(differences) in README
 
 
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_interval_in_the_text_stands_in_a_table_of_the_runs(document):
+    quoted = re.findall(r"\d+\.\d\d ± \d+\.\d\d", re.sub(r"^\|.*", "", DOCUMENTS[document], flags=re.MULTILINE))
+    tables = "\n".join(results.tables())
+    assert [interval for interval in quoted if interval not in tables] == []
+
+
 @pytest.mark.parametrize("script", gains.BLOCKS)
 def test_a_script_s_header_has_the_committed_runs_gain(script):
     measured = gains.gains(gains.JPEG_COPY, *gains.BLOCKS[script])
