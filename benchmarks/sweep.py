@@ -5,7 +5,8 @@
 
 Starts each script as a user would, with `--resume`, in a folder for each seed, `<out>/seed<k>`, where its output
 goes to `<run>.log`. Runs that have all their epochs are skipped, so give each data set and precision an `--out`; so are
-those that are being trained elsewhere, say by another sweep.
+those that are being trained elsewhere, say by another sweep. Where there are several GPUs, all are used, with `--jobs`
+runs on each.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from networks import ALL, NETWORKS, arguments
 from tqdm import tqdm
 
@@ -43,12 +45,27 @@ class Run(NamedTuple):
         return min(len(read_csv(self.csv)), epochs)
 
 
+def cores() -> int:
+    """Those that this process may use; a batch system may leave it fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def visible_gpus(device: torch.device) -> list[str | None]:
+    """What `CUDA_VISIBLE_DEVICES` is to be for runs, one for each GPU; [None] leaves it as it is."""
+    if str(device) != "cuda":  # another kind of device, or one GPU by its number
+        return [None]
+    count, visible = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",")[:count] if visible else [str(i) for i in range(count)]
+
+
 def parse() -> argparse.Namespace:
     parser = Parser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
     add("--networks", nargs="+", choices=ALL, default=list(NETWORKS), metavar="NAME", help=", ".join(ALL))
     add("--seeds", nargs="+", type=non_negative_int, default=[0], metavar="SEED", help="a run of each network for each")
-    jobs = "runs at a time, which share the cores' threads (default: on a CPU one a core, else one)"
+    jobs = (
+        "runs at a time, on each GPU if there are several; all share the cores (default: on a CPU one a core, else 1)"
+    )
     add("--jobs", type=positive_int, default=argparse.SUPPRESS, help=jobs)
     add("--epochs", type=positive_int, default=100, help="of each run")
     add("--lr", type=positive_float, default=0.001, help="as the scripts take it")
@@ -58,7 +75,7 @@ def parse() -> argparse.Namespace:
     add("--out", type=writable_folder, default="runs", help="the folder for the seeds' folders")
     options = parser.parse_args()
     if "jobs" not in options:
-        options.jobs = os.cpu_count() if options.device.type == "cpu" else 1
+        options.jobs = cores() if options.device.type == "cpu" else 1
     try:
         for seed in options.seeds:
             writable_folder(options.out / f"seed{seed}")
@@ -67,14 +84,15 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def start(run: Run, options: argparse.Namespace) -> subprocess.Popen:
+def start(run: Run, gpu: str | None, threads: int, options: argparse.Namespace) -> subprocess.Popen:
     same = {name: getattr(options, name) for name in ("epochs", "lr", "data", "device", "precision")}
     flags = {"seed": run.seed} | same
     typed = [word for flag, value in flags.items() for word in (f"--{flag}", str(value))]
     command = [sys.executable, *arguments(run.name), *typed, "--out", run.csv.parent, "--resume"]
-    threads = max(1, os.cpu_count() // options.jobs)
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONIOENCODING": "utf-8"}
+    if gpu is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = gpu
     with run.csv.with_suffix(".log").open("a", encoding="utf-8") as log:
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONIOENCODING": "utf-8"}
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
 
@@ -88,24 +106,31 @@ def is_held(run: Run) -> bool:
 
 
 def train(runs: list[Run], options: argparse.Namespace) -> tuple[list[Run], list[Run]]:
-    """Trains the runs that are not complete, `--jobs` at a time; returns those that failed, and those skipped."""
+    """Trains the runs that are not complete, `--jobs` at a time on each GPU or else on the CPU.
+
+    Returns:
+        Those that failed, and those skipped.
+    """
 
     def done() -> int:
         return sum(run.epochs_done(options.epochs) for run in runs)
 
     waiting = [run for run in runs if run.epochs_done(options.epochs) < options.epochs]
     running, failed, skipped = {}, [], []
+    free = visible_gpus(options.device) * options.jobs
+    threads = max(1, cores() // len(free))
     total = len(runs) * options.epochs
     # smoothing 0: the time left goes by the mean of all epochs, since networks differ in speed
     with tqdm(total=total, initial=done(), unit="epoch", smoothing=0, disable=not shows_bars()) as bar:
         try:
             while waiting or running:
-                while waiting and len(running) < options.jobs:
-                    run = waiting.pop(0)
-                    running[start(run, options)] = run
+                while waiting and free:
+                    run, gpu = waiting.pop(0), free.pop(0)
+                    running[start(run, gpu, threads, options)] = run, gpu
                 time.sleep(0.5)
                 for process in [process for process in running if process.poll() is not None]:
-                    run = running.pop(process)
+                    run, gpu = running.pop(process)
+                    free.append(gpu)
                     held = process.returncode == 2 and is_held(run)
                     if process.returncode:
                         (skipped if held else failed).append(run)

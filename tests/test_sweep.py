@@ -5,8 +5,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+import sweep as module
+import torch
 from helpers import ROOT, rows
 
 from support.files import holding
@@ -57,3 +60,50 @@ def test_stopped_it_leaves_no_run_behind(tree, tmp_path):
     before = rows(csv)
     time.sleep(0.5)  # a dozen epochs
     assert 2 <= len(before) < 5000 and rows(csv) == before
+
+
+@pytest.mark.parametrize(
+    ("visible", "device", "jobs", "gpus"),
+    [
+        ("4,GPU-a,9", "cuda", 1, ["4", "GPU-a"]),  # the third is not there
+        ("", "cuda", 1, ["0", "1"]),
+        ("4,6", "cuda", 2, ["4", "6", "4", "6"]),
+        ("4,6", "cuda:1", 1, ["4,6"]),  # the script finds it
+    ],
+)
+def test_each_gpu_has_its_runs(visible, device, jobs, gpus, tmp_path, monkeypatch):
+    started = []
+
+    class Script:
+        """In the place of a script's process: writes its epoch and ends when it is asked the second time."""
+
+        def __init__(self, command, env, **_):
+            words = list(map(str, command))
+            self.csv = Path(words[words.index("--out") + 1]) / f"{Path(words[1]).stem}.csv"
+            self.gpu, self.threads = env["CUDA_VISIBLE_DEVICES"], env["OMP_NUM_THREADS"]
+            self.answers = iter([None, 0])
+            self.returncode = None
+            assert [process.gpu for process in running()].count(self.gpu) < gpus.count(self.gpu)
+            started.append(self)
+
+        def poll(self):
+            self.returncode = next(self.answers)
+            if self.returncode == 0:
+                write_csv(self.csv, [Epoch(1, 2, 10, 2, 10, 1)])
+            return self.returncode
+
+    def running():
+        return [process for process in started if process.returncode is None]
+
+    monkeypatch.setattr(module.subprocess, "Popen", Script)
+    monkeypatch.setattr(module, "find_device", torch.device)
+    monkeypatch.setattr(module, "cores", lambda: 8)
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    typed = f"--networks CNN SE-Attention --seeds 0 1 2 --epochs 1 --device {device} --jobs {jobs} --out".split()
+    monkeypatch.setattr(sys, "argv", ["sweep.py", *typed, str(tmp_path)])
+    module.main()
+    assert len(list(tmp_path.glob("seed*/*.csv"))) == len(started) == 6
+    assert [process.gpu for process in started[: len(gpus)]] == gpus
+    assert {process.threads for process in started} == {str(8 // len(gpus))}
