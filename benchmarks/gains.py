@@ -89,7 +89,24 @@ RESNET = JPEG_COPY._replace(
     },
 )
 # blocks put into a trained ResNet-8; epoch 0 is before any further step
-INSERTED = JPEG_COPY._replace(title="trained ResNet-8, JPEG copy of CIFAR-10", folder=RUNS / "inserted", epoch=3)
+INSERTED = JPEG_COPY._replace(
+    title="trained ResNet-8, JPEG copy of CIFAR-10",
+    folder=RUNS / "inserted",
+    epoch=3,
+    rows={
+        label: (f"ResNet-8-{block}", "ResNet-8")
+        for label, block in {
+            "SE": "SE",
+            "2 x SE": "SE-Twice",
+            "`Gradually(SE)`": "SE-Gradually",
+            "CBAM": "CBAM",
+            "4 x CBAM": "CBAM-Four",
+            "`Gradually(CBAM)`": "CBAM-Gradually",
+            "Self-Attention": "Self",
+            "Multi-Head Attention": "Multi-Head",
+        }.items()
+    },
+)
 
 # variants of the gates, and the published block that each varies
 STARTS = {

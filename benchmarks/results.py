@@ -105,21 +105,21 @@ def catching_up() -> str:
     return markdown([f"{SHAPES.title}, seeds 0 to 4", *(f"epochs {end - 9} to {end}" for end in ends)], rows)
 
 
-def after_inserting() -> str:
+def after_inserting(task: Task) -> str:
     """Test accuracy of a trained network with a block put into it, and what it gains over the one without."""
-    rows, plain = [], "ResNet-8"
-    for name in sorted(path.stem for path in (INSERTED.folder / "seed0").glob("*.csv")):
-        histories = {seed: history for seed in SEEDS if len(history := read(INSERTED, seed, name)) > INSERTED.epoch}
-        row = [name.removeprefix(plain).removeprefix("-") or "no block"]
-        for epoch in (0, 1, INSERTED.epoch):
-            accuracy = statistics.mean(history[epoch].test_acc for history in histories.values())
-            over = [
-                history[epoch].test_acc - read(INSERTED, seed, plain)[epoch].test_acc
-                for seed, history in histories.items()
-            ]
-            row += [f"{accuracy:.2f}" + (f" ({interval(over)})" if name != plain else "")]
-        rows.append([*row, str(len(histories))])
-    return markdown([INSERTED.title, "at once", "after one epoch", "after three", "seeds"], rows)
+    times = {"at once": 0, "after one epoch": 1, "after three": 3}
+    rows = []
+    for label, (name, other) in ({"no block": ("ResNet-8", "ResNet-8")} | task.rows).items():
+        both = [(read(task, seed, name), read(task, seed, other)) for seed in SEEDS]
+        both = [pair for pair in both if min(map(len, pair)) > task.epoch]
+        row = [label]
+        for epoch in times.values():
+            accuracies = [(run[epoch].test_acc, plain[epoch].test_acc) for run, plain in both]
+            mean = f"{statistics.mean(accuracy for accuracy, _ in accuracies):.2f}"
+            over = interval([accuracy - without for accuracy, without in accuracies])
+            row.append(mean if name == other else f"{mean} ({over})")
+        rows.append([*row, str(len(both))])
+    return markdown([task.title, *times, "seeds"], rows)
 
 
 def operations(name: str) -> float:
@@ -220,7 +220,7 @@ def tables() -> list[str]:
     found += [gates_starts(task) for task in (SHAPES, JPEG_COPY) if gains(task, "Trunk-Half", CONTROL)]
     found += [learning_rates(), catching_up()]
     if INSERTED.folder.exists():
-        found.append(after_inserting())
+        found.append(after_inserting(INSERTED))
     found.append(costs())
     for task in tasks():
         if task in (JPEG_COPY, CIFAR10):

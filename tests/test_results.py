@@ -143,6 +143,18 @@ def test_what_a_gate_s_start_costs_is_told_by_halves_of_the_seeds(tmp_path):
     assert cells[5].startswith("+1.07 ± ") and cells[6] == "7"
 
 
+def test_an_inserted_block_is_compared_with_training_on_without_one(tmp_path):
+    task = gains.INSERTED._replace(folder=tmp_path, facts={})
+    for name in ("ResNet-8", *(name for name, _ in task.rows.values())):
+        for seed in range(3):  # SE starts 30 points lower, and gains 10, 13 and 13 in each epoch, by seed
+            behind = [(30 - (10 + 3 * (seed > 0)) * epoch) * (name == "ResNet-8-SE") for epoch in range(4)]
+            history = [Epoch(epoch, 0.5, 80, 1, 70 + seed - points, 2) for epoch, points in enumerate(behind)]
+            save(tmp_path / f"seed{seed}", name, history, seed=seed)
+    table = results.after_inserting(task)
+    assert row(table, "no block") == ["no block", "71.00", "71.00", "71.00", "3"]
+    assert row(table, "SE") == ["SE", "41.00 (-30.00 ± 0.00)", "53.00 (-18.00 ± 4.30)", "77.00 (+6.00 ± 12.91)", "3"]
+
+
 def test_the_six_blocks_in_one_picture(finished, tree, tmp_path):
     script = str(ROOT / "benchmarks" / "blocks.py")
     typed = [script, "--data", tree, "--runs", "runs", "--shapes", "shapes", "--out", "out"]
