@@ -18,6 +18,7 @@ from gains import (
     INSERTED,
     JPEG_COPY,
     LEARNING_RATES,
+    RESNET,
     SEEDS,
     SHAPES,
     STARTS,
@@ -200,9 +201,9 @@ def over_fitting(task: Task) -> str:
 def hardware() -> str:
     """Which processor and PyTorch the runs are from, as their facts say; seeds with equal rows share one."""
     rows = {}
-    for task, seed in itertools.product((JPEG_COPY, SHAPES, CIFAR10), SEEDS):
+    for task, seed in itertools.product((JPEG_COPY, RESNET, SHAPES, CIFAR10), SEEDS):
         machines = {}
-        for name in ALL:
+        for name in (name for name in ALL if name.startswith("ResNet") == (task is RESNET)):  # they share a folder
             if facts := read_facts(task.csv(seed, name).with_suffix(".json")):
                 version = (facts.get("torch") or "not known").partition("+")[0]
                 machines.setdefault((facts.get("processor") or "not known", version), []).append(name)
