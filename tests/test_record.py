@@ -106,6 +106,22 @@ def test_ctrl_c_says_how_to_continue(tree, tmp_path):
     assert run("Multi-Head Attention", *flags, cwd=tmp_path).out.count("Epoch [") == 1
 
 
+def stop_at_the_csv() -> None:
+    from support.run import record
+
+    def stop(path, history):
+        raise KeyboardInterrupt
+
+    record.write_csv = stop
+
+
+def test_ctrl_c_between_the_files_of_the_first_epoch(tree, tmp_path):
+    result = run("CNN", "--data", tree, "--epochs", 2, cwd=tmp_path, prepare=stop_at_the_csv)
+    assert result.status == 130 and result.err.strip().endswith("--resume")
+    result = run("CNN", "--data", tree, "--epochs", 2, "--resume", cwd=tmp_path)
+    assert result.out.count("Epoch [") == 1 and check_whole(tmp_path / "plots", "CNN") == 2
+
+
 def read_in_threads() -> None:
     from support.data import image_tree
 

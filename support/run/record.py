@@ -130,8 +130,7 @@ class Record:
                 f"the loss of epoch {epoch.epoch} is not finite: try --lr {self.options.lr / 10:g}, "
                 f"or look for nan in what the model's blocks return{kept}"
             )
-        self.save([*self.history, epoch])
-        self.history.append(epoch)  # an epoch counts once it is saved
+        self.save(epoch)
         print(
             f"Epoch [{epoch.epoch}/{self.epochs}] "
             f"Train Loss: {epoch.train_loss:.4f}, Train Acc: {epoch.train_acc:.2f}% "
@@ -139,8 +138,9 @@ class Record:
             flush=True,
         )
 
-    def save(self, history: list[Epoch]) -> None:
+    def save(self, epoch: Epoch) -> None:
         """Brings the checkpoint, the CSV and the JSON up to date, the checkpoint first: the rest follows from it."""
+        history = [*self.history, epoch]
         contents = {
             "facts": self.facts,
             "history": [tuple(epoch) for epoch in history],
@@ -153,7 +153,8 @@ class Record:
             temporary.write_bytes(buffer.getvalue())
             if len(history) == 1 and self.checkpoint.exists():  # only now is there something to put in its place
                 self.set_earlier_run_aside()
-        write_csv(self.csv, history)
+        self.history.append(epoch)  # which counts from here on, since it can be continued from
+        write_csv(self.csv, self.history)
         write_facts(self.csv.with_suffix(".json"), self.facts)
 
     def set_earlier_run_aside(self) -> None:
