@@ -73,10 +73,10 @@ def titled_figure(title: str, height: float) -> Figure:
 
 @default_style
 def draw_gain(path: Path) -> None:
-    """A panel for each task, a row per block."""
+    """A panel for each task with more than one seed, a row per block."""
     figure = titled_figure("How much each block changes test accuracy", 4.2)
     figure.subplots_adjust(left=0.18, right=0.87, top=0.82, bottom=0.12, wspace=0.45)
-    there = tasks()
+    there = [task for task in tasks() if any(len(gains(task, *task.rows[block])) > 1 for block in BLOCKS)]
     panels = figure.subplots(1, len(there), squeeze=False)[0]
     for task, axes in zip(there, panels, strict=True):
         draw_gains(axes, {block: (gains(task, *task.rows[block]), COLOURS[block]) for block in BLOCKS})

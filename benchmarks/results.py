@@ -54,9 +54,11 @@ def what_blocks_add(task: Task) -> str:
     rows = []
     for label, (name, other) in task.rows.items():
         last, steady = gains(task, name, other), gains(task, name, other, epochs=10)
+        if not last:
+            continue
         verdict = "yes" if excludes_zero(last) else "no" if len(last) > 1 else "-"
         both = zip(*read_pairs(task, name, other).values(), strict=True)
-        accuracies = " / ".join(f"{statistics.mean(run[-1].test_acc for run in runs):.2f}" for runs in both) or "-"
+        accuracies = " / ".join(f"{statistics.mean(run[-1].test_acc for run in runs):.2f}" for runs in both)
         rows.append([label, other, accuracies, interval(last), verdict, interval(steady), str(len(last))])
     outcomes = [f"accuracies, epoch {task.epoch}", f"gain, epoch {task.epoch}", "shown", "gain, last ten epochs"]
     return markdown([task.title, "compared with", *outcomes, "seeds"], rows)
