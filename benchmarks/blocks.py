@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from gallery import GALLERY
+from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
@@ -39,12 +40,15 @@ from support.run.command_line import Parser, writable_folder
 CLASSES = ["horse", "automobile", "ship"]
 SHAPES = ["circle", "star", "arrow"]
 CAPTIONS = """\
-Self-Attention: every position, here A, gathers from the positions that match it best (dark).
-Multi-Head Attention: four heads, of which two are shown, look for different things at once.
-SE: opens (orange) or closes (purple) each of 64 channels by what is in the image, against its mean over all images.
-ECA: the same, but each gate is computed from its channel and the two neighbours alone.
-CBAM: gates channels as SE does, and then positions (dark: let through; from image to image little changes).
-STN: cuts out the part of the image that the network is to see, here of a drawn shape."""
+Self-Attention: position A gathers from all positions of the image, most from those that match it best (dark).
+Multi-Head Attention: four heads do so side by side, each with its own idea of a match; two are shown.
+SE: a gate for each of the {channels} channels, computed from all of them. A bar up: this channel is more open than
+its average over all images; a bar down: less.
+ECA: the same, but each gate is computed from its own channel and the two beside it.
+CBAM: gates channels as SE does, then positions (dark: 1, white: {lowest:.2f}). Here nine position gates in ten are
+above {tenth:.3f}.
+STN: chooses a frame in the image, and the network sees only what is in the frame.
+Trained on {data}; the blocks stand after stage 2, on {where}s. STN stands before its network, trained on {shapes}."""
 
 
 def trained(script: str, path: Path, data: Data) -> nn.Module:
@@ -67,22 +71,30 @@ def attention_maps(model: nn.Module, data: Data, chosen: Tensor) -> Tensor:
     return numbers.weights(model, first_probe(model, "weights", data), data, chosen).maps
 
 
+def bars(values: Tensor, limit: float) -> Panel:
+    """A bar for each channel, in a panel of 32x32, from its middle up to `limit` or down to -`limit`."""
+
+    def panel(axes: Axes) -> None:
+        places = (torch.arange(len(values)) + 0.5) * 32 / len(values)
+        colours = ["tab:orange" if value > 0 else "tab:purple" for value in values]
+        axes.bar(places, -15 * values / limit, 32 / len(values), bottom=16, color=colours)
+        axes.axhline(16, color="black", linewidth=0.6)
+
+    return panel
+
+
 def channel_gates(model: nn.Module, data: Data, chosen: Tensor) -> list[Panel]:
-    """Each image's gates minus their means over all test images, the channels as rows of eight."""
+    """Each image's gates minus their means over all test images."""
     gates = numbers.answers(model, first_probe(model, "channels", data), data.test_images)
-    difference = (gates[chosen] - gates.mean(0)).unflatten(1, (-1, 8))
-    limit = difference.abs().max().item()
-    return [heat(values, Scale(Normalize(-limit, limit), "PuOr_r", "", {})) for values in difference]
+    differences = gates[chosen] - gates.mean(0)
+    return [bars(values, differences.abs().max().item()) for values in differences]
 
 
-def position_gates(model: nn.Module, data: Data, chosen: Tensor) -> list[Panel]:
-    gates = numbers.positions(model, first_probe(model, "positions", data), data, chosen).maps
-    return [heat(gate, Scale(Normalize(gate.min().item(), gate.max().item()), INK, "", {})) for gate in gates]
-
-
-def frames(model: nn.Module, data: Data, chosen: Tensor) -> list[Panel]:
-    corners = numbers.frame(model, first_probe(model, "theta", data), data, chosen).corners.numpy()
-    return [photograph(data.test_images[i], outline(Polygon(c))) for i, c in zip(chosen, corners, strict=True)]
+def frames(model: nn.Module, data: Data, chosen: Tensor) -> tuple[list[Panel], list[Panel]]:
+    """Each image with its frame, and what is sampled from it."""
+    frame = numbers.frame(model, first_probe(model, "theta", data), data, chosen)
+    images = zip(data.test_images[chosen], frame.corners.numpy(), strict=True)
+    return [photograph(image, outline(Polygon(corners))) for image, corners in images], [*map(photograph, frame.sampled)]
 
 
 @default_style
@@ -95,19 +107,35 @@ def draw(runs: Path, of_shapes: Path, data: Data, path: Path) -> None:
         return trained(script, runs / f"{script}.pt", data)
 
     heads = attention_maps(of_script("Multi-Head Attention"), data, chosen)
+    se, cbam = of_script("SE-Attention"), of_script("CBAM-Attention")
+    channels = numbers.answers(se, first_probe(se, "channels", data), data.test_images[:1])
+    positions = first_probe(cbam, "positions", data)
+    gates = numbers.answers(cbam, positions, data.test_images)[:, 0]
+    open_or_closed = Scale(Normalize(gates.min().item(), gates.max().item()), INK, "", {})
+    framed, seen = frames(stn, shapes, first_images(shapes, SHAPES))
     columns = {
         "image": [photograph(data.test_images[i], name_queries({"A"})) for i in chosen],
         "Self-\nAttention": attention(attention_maps(of_script("Self-Attention"), data, chosen), 0, "A"),
         "Multi-Head,\nhead 1": attention(heads, 0, "A"),
         "Multi-Head,\nhead 2": attention(heads, 1, "A"),
-        "SE,\nchannels": channel_gates(of_script("SE-Attention"), data, chosen),
+        "SE,\nchannels": channel_gates(se, data, chosen),
         "ECA,\nchannels": channel_gates(of_script("ECA-Attention"), data, chosen),
-        "CBAM,\npositions": position_gates(of_script("CBAM-Attention"), data, chosen),
-        "STN,\nframe": frames(stn, shapes, first_images(shapes, SHAPES)),
+        "CBAM,\npositions": [heat(gates[i], open_or_closed) for i in chosen],
+        "": [None] * len(chosen),
+        "a drawn\nshape": framed,
+        "STN:\nwhat it sees": seen,
     }
     names = [data.classes[label] for label in data.test_labels[chosen]]
-    section = panel_rows(("", ""), list(zip(names, zip(*columns.values(), strict=True), strict=True)), list(columns))
-    text = f"{CAPTIONS}\nTrained on {data.name}; STN on {shapes.name}."
+    rows = list(zip(names, zip(*columns.values(), strict=True), strict=True))
+    section = panel_rows(("", ""), rows, [title for title in columns if title])
+    text = CAPTIONS.format(
+        channels=channels.shape[1],
+        lowest=gates.min(),
+        tenth=gates.flatten().sort().values[gates.numel() // 10],
+        data=data.name,
+        where=positions.where,
+        shapes=shapes.name,
+    )
     lines = text.count("\n") + 1
     figure = Figure(figsize=(WIDTH, section.height + 0.25 + 0.17 * lines), dpi=DPI)
     body, foot = figure.subfigures(2, 1, height_ratios=[section.height, 0.25 + 0.17 * lines])
