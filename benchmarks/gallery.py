@@ -1,6 +1,7 @@
 """Draws the gallery's pictures that need no trained network, all from the committed runs."""
 
 import statistics
+import textwrap
 from pathlib import Path
 
 from gains import (
@@ -54,7 +55,7 @@ def draw_gains(axes: Axes, rows: dict[str, tuple[list[float], str]]) -> None:
         if differences:
             draw_row(axes, row, differences, colour if excludes_zero(differences) else GREY)
     axes.axvline(0, color="black", linewidth=1)
-    axes.set_xlabel("gain in test accuracy (percentage points)")
+    axes.set_xlabel("gain (percentage points)")
     axes.set_yticks(range(len(rows)), rows)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=GRID_GREY, linewidth=0.6)
@@ -75,12 +76,12 @@ def titled_figure(title: str, height: float) -> Figure:
 def draw_gain(path: Path) -> None:
     """A panel for each task with more than one seed, a row per block."""
     figure = titled_figure("How much each block changes test accuracy", 4.2)
-    figure.subplots_adjust(left=0.18, right=0.87, top=0.82, bottom=0.12, wspace=0.45)
+    figure.subplots_adjust(left=0.18, right=0.88, top=0.79, bottom=0.12, wspace=0.72)
     there = [task for task in tasks() if any(len(gains(task, *task.rows[block])) > 1 for block in BLOCKS)]
     panels = figure.subplots(1, len(there), squeeze=False)[0]
     for task, axes in zip(there, panels, strict=True):
         draw_gains(axes, {block: (gains(task, *task.rows[block]), COLOURS[block]) for block in BLOCKS})
-        axes.set_title(f"{task.title}, epoch {task.epoch}", fontsize=10)
+        axes.set_title(textwrap.fill(f"{task.title}, epoch {task.epoch}", 24), fontsize=10)
         if axes is not panels[0]:
             axes.set_yticks([])
     save(figure, path)
