@@ -93,8 +93,9 @@ def channel_gates(model: nn.Module, data: Data, chosen: Tensor) -> list[Panel]:
 def frames(model: nn.Module, data: Data, chosen: Tensor) -> tuple[list[Panel], list[Panel]]:
     """Each image with its frame, and what is sampled from it."""
     frame = numbers.frame(model, first_probe(model, "theta", data), data, chosen)
-    images = zip(data.test_images[chosen], frame.corners.numpy(), strict=True)
-    return [photograph(image, outline(Polygon(corners))) for image, corners in images], [*map(photograph, frame.sampled)]
+    pairs = zip(data.test_images[chosen], frame.corners.numpy(), strict=True)
+    framed = [photograph(image, outline(Polygon(corners))) for image, corners in pairs]
+    return framed, [photograph(image) for image in frame.sampled]
 
 
 @default_style
