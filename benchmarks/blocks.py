@@ -83,11 +83,10 @@ def bars(values: Tensor, limit: float) -> Panel:
     return panel
 
 
-def channel_gates(model: nn.Module, data: Data, chosen: Tensor) -> list[Panel]:
-    """Each image's gates minus their means over all test images."""
+def channel_gates(model: nn.Module, data: Data, chosen: Tensor) -> Tensor:
+    """(n, C), the chosen images' gates minus their means over all test images."""
     gates = numbers.answers(model, first_probe(model, "channels", data), data.test_images)
-    differences = gates[chosen] - gates.mean(0)
-    return [bars(values, differences.abs().max().item()) for values in differences]
+    return gates[chosen] - gates.mean(0)
 
 
 def frames(model: nn.Module, data: Data, chosen: Tensor) -> tuple[list[Panel], list[Panel]]:
@@ -101,26 +100,26 @@ def frames(model: nn.Module, data: Data, chosen: Tensor) -> tuple[list[Panel], l
 @default_style
 def draw(runs: Path, of_shapes: Path, data: Data, path: Path) -> None:
     chosen, shapes = first_images(data, CLASSES), load_data("shapes")
-
     stn = trained("STN-Attention", of_shapes / "STN-Attention-shapes.pt", shapes)
 
     def of_script(script: str) -> nn.Module:
         return trained(script, runs / f"{script}.pt", data)
 
     heads = attention_maps(of_script("Multi-Head Attention"), data, chosen)
-    se, cbam = of_script("SE-Attention"), of_script("CBAM-Attention")
-    channels = numbers.answers(se, first_probe(se, "channels", data), data.test_images[:1])
+    se, eca = (channel_gates(of_script(f"{name}-Attention"), data, chosen) for name in ("SE", "ECA"))
+    limit = torch.stack([se, eca]).abs().max().item()
+    cbam = of_script("CBAM-Attention")
     positions = first_probe(cbam, "positions", data)
     gates = numbers.answers(cbam, positions, data.test_images)[:, 0]
-    open_or_closed = Scale(Normalize(gates.min().item(), gates.max().item()), INK, "", {})
+    open_or_closed = Scale(Normalize(gates.min().item(), 1), INK, "", {})
     framed, seen = frames(stn, shapes, first_images(shapes, SHAPES))
     columns = {
         "image": [photograph(data.test_images[i], name_queries({"A"})) for i in chosen],
         "Self-\nAttention": attention(attention_maps(of_script("Self-Attention"), data, chosen), 0, "A"),
         "Multi-Head,\nhead 1": attention(heads, 0, "A"),
         "Multi-Head,\nhead 2": attention(heads, 1, "A"),
-        "SE,\nchannels": channel_gates(se, data, chosen),
-        "ECA,\nchannels": channel_gates(of_script("ECA-Attention"), data, chosen),
+        "SE,\nchannels": [bars(gate, limit) for gate in se],
+        "ECA,\nchannels": [bars(gate, limit) for gate in eca],
         "CBAM,\npositions": [heat(gates[i], open_or_closed) for i in chosen],
         "": [None] * len(chosen),
         "a drawn\nshape": framed,
@@ -130,7 +129,7 @@ def draw(runs: Path, of_shapes: Path, data: Data, path: Path) -> None:
     rows = list(zip(names, zip(*columns.values(), strict=True), strict=True))
     section = panel_rows(("", ""), rows, [title for title in columns if title])
     text = CAPTIONS.format(
-        channels=channels.shape[1],
+        channels=se.shape[1],
         lowest=gates.min(),
         tenth=gates.flatten().sort().values[gates.numel() // 10],
         data=data.name,

@@ -55,7 +55,7 @@ def draw_gains(axes: Axes, rows: dict[str, tuple[list[float], str]]) -> None:
         if differences:
             draw_row(axes, row, differences, colour if excludes_zero(differences) else GREY)
     axes.axvline(0, color="black", linewidth=1)
-    axes.set_xlabel("gain (percentage points)")
+    axes.set_xlabel("gain in test accuracy (points)")
     axes.set_yticks(range(len(rows)), rows)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=GRID_GREY, linewidth=0.6)
