@@ -23,6 +23,8 @@ from support.errors import UserError, plain_errors
 from support.files import holding
 from support.run import command_line
 from support.run.cpu import tuned_cpu
+from support.run.cuda_graph import graphed
+from support.run.gpu import memory_format, tuned_gpu
 from support.terminal import bar
 
 # ---- data ----------------------------------------------------------------------------------------------
@@ -157,13 +159,26 @@ def set_seed(seed: int, epoch: int) -> None:
     torch.manual_seed(zlib.crc32(f"{seed} {epoch}".encode()))
 
 
-def means(losses: list[Tensor], correct: list[Tensor], count: int) -> tuple[float, float]:
+def means(losses: Sequence[Tensor], correct: Sequence[Tensor], count: int) -> tuple[float, float]:
     """Mean loss, and accuracy in percent, of `count` images from each batch's sums.
 
     The only synchronisation with the device in a pass.
     """
     loss, right = torch.stack(losses).cpu().double().sum(), torch.stack(correct).cpu().sum()
     return loss.item() / count, 100 * right.item() / count
+
+
+def train_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor, precision: str = "fp32"
+) -> tuple[Tensor, Tensor]:
+    """One step on a batch of images (B, 3, 32, 32) uint8. Returns the sum of their losses and how many were right."""
+    optimizer.zero_grad()
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        logits = model(normalize(images))
+    loss = F.cross_entropy(logits.float(), labels)
+    loss.backward()
+    optimizer.step()
+    return loss.detach() * len(images), (logits.argmax(dim=1) == labels).sum()
 
 
 def train_epoch(
@@ -174,6 +189,7 @@ def train_epoch(
     batch_size: int,
     precision: str = "fp32",
     progress: str | None = None,
+    step: Callable[..., tuple[Tensor, Tensor]] = train_step,
 ) -> tuple[float, float]:
     """One pass over images (N, 3, 32, 32) uint8 in random order.
 
@@ -181,19 +197,10 @@ def train_epoch(
     that shows how far it is; None shows none.
     """
     model.train()
-    losses, correct = [], []
     order = torch.randperm(len(images)).to(images.device)
-    for batch in bar(order.split(batch_size), progress):
-        x, y = normalize(images[batch]), labels[batch]
-        optimizer.zero_grad()
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits = model(x)
-        loss = F.cross_entropy(logits.float(), y)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.detach() * len(batch))
-        correct.append((logits.argmax(dim=1) == y).sum())
-    return means(losses, correct, len(images))
+    batches = bar(order.split(batch_size), progress)
+    sums = [step(model, optimizer, images[batch], labels[batch], precision) for batch in batches]
+    return means(*zip(*sums, strict=True), len(images))
 
 
 @torch.inference_mode()
@@ -237,24 +244,26 @@ def run(
         data = load_data(options.data)
         set_seed(options.seed, epoch=0)
         model = build(num_classes=len(data.classes), **options.model_flags)
-        model.to(options.device, memory_format=torch.channels_last)
+        layout = memory_format(options.device, options.precision)
+        model.to(options.device, memory_format=layout)
         optimizer = torch.optim.Adam(model.parameters(), lr=options.lr, fused=True)
 
-        with Record(options, data, model, optimizer, control) as record, Drawing(record) as drawing:
+        step = graphed(train_step, options.device)
+
+        tuned = tuned_gpu(options.device, options.precision, model)
+        with tuned, Record(options, data, model, optimizer, control) as record, Drawing(record) as drawing:
             print(
                 f"{options.name}: {record.facts['parameters']:,} parameters on {options.device} in {options.precision}"
                 f"; {data.name}: {len(data.train_labels):,} images to train, {len(data.test_labels):,} to test",
                 flush=True,
             )
-            train_images, train_labels, test_images, test_labels = (
-                tensor.to(options.device) for tensor in data.tensors
-            )
+            train_images, train_labels, test_images, test_labels = data.on(options.device, layout)
             for epoch in record.epochs_to_train():
                 start = time.perf_counter()
                 set_seed(options.seed, epoch)
                 progress = f"Epoch [{epoch}/{record.epochs}]"
                 trained = train_epoch(
-                    model, optimizer, train_images, train_labels, options.batch_size, options.precision, progress
+                    model, optimizer, train_images, train_labels, options.batch_size, options.precision, progress, step
                 )
                 tested = evaluate(model, test_images, test_labels, options.precision)
                 record.add(Epoch(epoch, *trained, *tested, time.perf_counter() - start))

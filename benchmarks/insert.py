@@ -20,12 +20,14 @@ from torch import nn
 from trained import load_trained
 from variants import ATTENTION, GATES
 
-from common import evaluate, load_data, set_seed, train_epoch
+from common import evaluate, load_data, set_seed, train_epoch, train_step
 from support.data.dataset import Data
 from support.errors import plain_errors
 from support.run.command_line import Parser, find_device, non_negative_int, positive_int, suffix, writable_folder
 from support.run.cpu import tuned_cpu
+from support.run.cuda_graph import graphed
 from support.run.facts import gather, write_facts
+from support.run.gpu import memory_format, tuned_gpu
 from support.run.history import Epoch, read_csv, write_csv
 
 BLOCKS = ["SE", "CBAM", "SE-Twice", "CBAM-Four", "SE-Gradually", "CBAM-Gradually", "Self", "Multi-Head"]
@@ -46,16 +48,19 @@ def insert(network: nn.Module, block: str) -> None:
 
 def train_on(network: nn.Module, data: Data, trained_epochs: int, options: argparse.Namespace) -> list[Epoch]:
     """Accuracy before any step as epoch 0, then epochs with a fresh optimiser, each from its own seed."""
-    network.to(options.device, memory_format=torch.channels_last)
-    *train, test_images, test_labels = (tensor.to(options.device) for tensor in data.tensors)
+    layout = memory_format(options.device, options.precision)
+    network.to(options.device, memory_format=layout)
+    *train, test_images, test_labels = data.on(options.device, layout)
     optimizer = torch.optim.Adam(network.parameters(), lr=options.lr, fused=True)
-    history = [Epoch(0, math.nan, math.nan, *evaluate(network, test_images, test_labels), 0)]
-    for epoch in range(1, options.epochs + 1):
-        start = time.perf_counter()
-        set_seed(options.seed, trained_epochs + epoch)  # the order of images continues from there
-        trained = train_epoch(network, optimizer, *train, options.batch_size)
-        tested = evaluate(network, test_images, test_labels)
-        history.append(Epoch(epoch, *trained, *tested, time.perf_counter() - start))
+    with tuned_gpu(options.device, options.precision, network):
+        history = [Epoch(0, math.nan, math.nan, *evaluate(network, test_images, test_labels), 0)]
+        step = graphed(train_step, options.device)
+        for epoch in range(1, options.epochs + 1):
+            start = time.perf_counter()
+            set_seed(options.seed, trained_epochs + epoch)  # the order of images continues from there
+            trained = train_epoch(network, optimizer, *train, options.batch_size, step=step)
+            tested = evaluate(network, test_images, test_labels)
+            history.append(Epoch(epoch, *trained, *tested, time.perf_counter() - start))
     return history
 
 

@@ -21,10 +21,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from common import evaluate, load_data, train_epoch
+from common import evaluate, load_data, train_epoch, train_step
+from support.data.dataset import Data
 from support.errors import finish, plain_errors
-from support.run.command_line import Parser, find_device, non_negative_int, positive_int
+from support.run.command_line import PRECISIONS, Parser, find_device, non_negative_int, positive_int, refuse_tf32
 from support.run.cpu import tuned_cpu
+from support.run.cuda_graph import graphed
+from support.run.gpu import memory_format, tuned_gpu
 
 SCRIPTS = [name for name, network in NETWORKS.items() if not network.flags]
 
@@ -59,12 +62,14 @@ def tutorial_pass(model, loader, device, optimizer=None) -> None:
             (outputs.argmax(1) == labels).sum().item()
 
 
-def tutorial(model: nn.Module, data: list[Tensor], options: argparse.Namespace) -> Iterator[None]:
+def tutorial(model: nn.Module, data: Data, options: argparse.Namespace) -> Iterator[None]:
     """Trains on the test images to warm up, then trains and tests for an epoch whenever it is asked to."""
     relu_before_pool(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
-    train = DataLoader(Pictures(*data[:2]), options.batch_size, shuffle=True, num_workers=options.workers)
-    test = DataLoader(Pictures(*data[2:]), options.batch_size, num_workers=options.workers)
+    train = DataLoader(
+        Pictures(data.train_images, data.train_labels), options.batch_size, shuffle=True, num_workers=options.workers
+    )
+    test = DataLoader(Pictures(data.test_images, data.test_labels), options.batch_size, num_workers=options.workers)
     tutorial_pass(model, test, options.device, optimizer)
     while True:
         yield
@@ -72,17 +77,20 @@ def tutorial(model: nn.Module, data: list[Tensor], options: argparse.Namespace) 
         tutorial_pass(model, test, options.device)
 
 
-def project(model: nn.Module, data: list[Tensor], options: argparse.Namespace) -> Iterator[None]:
+def project(model: nn.Module, data: Data, options: argparse.Namespace) -> Iterator[None]:
     """Trains on the test images to warm up, then trains and tests for an epoch whenever it is asked to."""
-    with tuned_cpu(options.device, options.precision):
-        model.to(memory_format=torch.channels_last)
+    device, precision = options.device, options.precision
+    with tuned_cpu(device, precision), tuned_gpu(device, precision, model):
+        layout = memory_format(device, precision)
+        model.to(memory_format=layout)
         optimizer = torch.optim.Adam(model.parameters(), lr=0.001, fused=True)
-        images, labels, *test = (tensor.to(options.device) for tensor in data)
-        train_epoch(model, optimizer, *test, options.batch_size, options.precision)
+        images, labels, *test = data.on(device, layout)
+        step = graphed(train_step, device)
+        train_epoch(model, optimizer, *test, options.batch_size, precision, step=step)
         while True:
             yield
-            train_epoch(model, optimizer, images, labels, options.batch_size, options.precision)
-            evaluate(model, *test, options.precision)
+            train_epoch(model, optimizer, images, labels, options.batch_size, precision, step=step)
+            evaluate(model, *test, precision)
 
 
 def start(loop: Callable, network: str, options: argparse.Namespace) -> None:
@@ -92,6 +100,7 @@ def start(loop: Callable, network: str, options: argparse.Namespace) -> None:
     data = load_data(options.data)
     sizes = [options.images] * 2 + [max(1, options.images // 5)] * 2
     cut = [tensor[torch.arange(size) % len(tensor)] for tensor, size in zip(data.tensors, sizes, strict=True)]
+    cut = Data(data.name, data.classes, *cut)
     loop_epochs = loop(build(network, len(data.classes)).to(options.device), cut, options)
     next(loop_epochs)
 
@@ -120,12 +129,13 @@ def main() -> None:
     parser.add_argument("scripts", nargs="*", default=SCRIPTS, help="scripts without .py (default: all seven)")
     parser.add_argument("--data", default="shapes")
     parser.add_argument("--device", type=find_device, default="auto")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of the project's loop")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the project's loop")
     parser.add_argument("--batch-size", type=positive_int, default=64)
     parser.add_argument("--workers", type=non_negative_int, default=2, help="of the tutorial's DataLoader")
     parser.add_argument("--images", type=positive_int, default=5000, help="an epoch; few favour the project")
     parser.add_argument("--rounds", type=positive_int, default=3, help="epochs of each loop")
     options = parser.parse_args()
+    refuse_tf32(parser, options)
     if unknown := sorted(set(options.scripts) - set(SCRIPTS)):
         finish(f"unknown scripts: {', '.join(unknown)}; there are {', '.join(SCRIPTS)}", 2)
     with plain_errors(options):

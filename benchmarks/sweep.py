@@ -24,11 +24,13 @@ from tqdm import tqdm
 from support.errors import UserError
 from support.files import holding
 from support.run.command_line import (
+    PRECISIONS,
     Parser,
     find_device,
     non_negative_int,
     positive_float,
     positive_int,
+    refuse_tf32,
     suffix,
     writable_folder,
 )
@@ -71,9 +73,10 @@ def parse() -> argparse.Namespace:
     add("--lr", type=positive_float, default=0.001, help="as the scripts take it")
     add("--data", default="data", help="as the scripts take it")
     add("--device", type=find_device, default="auto", help="as the scripts take it")
-    add("--precision", choices=["fp32", "bf16"], default="fp32", help="as the scripts take it")
+    add("--precision", choices=PRECISIONS, default="fp32", help="as the scripts take it")
     add("--out", type=writable_folder, default="runs", help="the folder for the seeds' folders")
     options = parser.parse_args()
+    refuse_tf32(parser, options)
     if "jobs" not in options:
         options.jobs = cores() if options.device.type == "cpu" else 1
     try:

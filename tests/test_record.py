@@ -74,6 +74,22 @@ def test_more_epochs_later_is_the_same_as_at_once(script, precision, tree, tmp_p
     assert all(whole[key].equal(parts[key]) for key in whole)
 
 
+def test_a_checkpoint_from_a_device_with_another_order_in_memory_continues_to_the_digit(tree, tmp_path):
+    """On a GPU weights and moments are contiguous; on a CPU they are channels last."""
+    flags = ["--data", tree, "--batch-size", 16]
+    assert run("CNN", *flags, "--epochs", 3, "--out", "whole", cwd=tmp_path).status == 0
+    assert run("CNN", *flags, "--epochs", 1, "--out", "parts", cwd=tmp_path).status == 0
+    path = tmp_path / "parts" / "CNN.pt"
+    saved = torch.load(path, weights_only=True)
+    moments = saved["optimizer"]["state"].values()
+    assert not all(state["exp_avg"].is_contiguous() for state in moments)
+    for state in moments:
+        state.update({key: value.contiguous() for key, value in state.items()})
+    torch.save(saved, path)
+    assert run("CNN", *flags, "--epochs", 3, "--out", "parts", "--resume", cwd=tmp_path).status == 0
+    assert rows(tmp_path / "parts" / "CNN.csv") == rows(tmp_path / "whole" / "CNN.csv")
+
+
 def test_resuming_a_finished_run_restores_its_files(tree, tmp_path):
     flags = ["--data", tree, "--epochs", 1]
     assert run("CNN", *flags, cwd=tmp_path).status == 0

@@ -3,6 +3,7 @@
 import zlib
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -20,6 +21,11 @@ class Data(NamedTuple):
     def tensors(self) -> tuple[Tensor, ...]:
         """The last four."""
         return self[2:]
+
+    def on(self, device: torch.device, memory_format: torch.memory_format) -> tuple[Tensor, ...]:
+        """The last four on a device, the images in this order in memory."""
+        tensors = [tensor.to(device) for tensor in self.tensors]
+        return tuple(t.contiguous(memory_format=memory_format) if t.ndim == 4 else t for t in tensors)
 
 
 def checksum(data: Data) -> str:

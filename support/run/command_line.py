@@ -12,6 +12,7 @@ import torch
 from support import terminal
 from support.run.facts import read_facts
 
+PRECISIONS = ["fp32", "bf16", "tf32"]
 DATA_FOLDER = "data"  # where CIFAR-10 is downloaded to, unless another is given
 
 
@@ -68,6 +69,12 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (--help shows every flag)\n")
 
 
+def refuse_tf32(parser: Parser, options: argparse.Namespace) -> None:
+    """Ends the program where the device does not compute in the precision that was typed."""
+    if options.precision == "tf32" and options.device.type != "cuda":
+        parser.error(f"--precision tf32 needs an NVIDIA GPU, and the device is {options.device}: give fp32 or bf16")
+
+
 def make_parser(script: Path, add_flags: Callable[[argparse.ArgumentParser], None]) -> Parser:
     of_model = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     add_flags(of_model)
@@ -84,7 +91,7 @@ def make_parser(script: Path, add_flags: Callable[[argparse.ArgumentParser], Non
     add("--lr", type=positive_float, default=0.001, help="Adam's learning rate")
     add("--seed", type=non_negative_int, default=0, help="same seed, same machine, same result")
     add("--device", type=find_device, default="auto", help="auto: CUDA, else MPS, else CPU; or a torch device")
-    add("--precision", choices=["fp32", "bf16"], default="fp32", help="bf16: autocast")
+    add("--precision", choices=PRECISIONS, default="fp32", help="bf16: autocast; tf32: on an NVIDIA GPU, fp32 in TF32")
     add(
         "--data",
         default=DATA_FOLDER,
@@ -145,6 +152,7 @@ def parse(
     script = Path(sys.argv[0])
     parser = make_parser(script, add_flags)
     options = parser.parse_args()
+    refuse_tf32(parser, options)
     options.model_flags = typed_model_flags(add_flags)
     options.script = script
     options.name = run_name(script, options.model_flags, options.data)
