@@ -56,4 +56,4 @@ def choose_kernels(device: torch.device, model: nn.Module) -> None:
         if not found:
             raise
         torch.use_deterministic_algorithms(True, warn_only=True)
-        print(f"{kernel} is not deterministic: a resumed run may differ in the last digits")
+        print(f"PyTorch has no deterministic {kernel}: a resumed run may differ in the last digits")
