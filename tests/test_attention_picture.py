@@ -109,8 +109,9 @@ def test_figures_of_known_attention(block, positions, distance, data):
     assert (measured.change, measured.distance) == (pytest.approx(0.5), pytest.approx(distance, abs=1e-5))
     figure = draw_figure(model, data, "Mine", "tree")  # a block of the user's own gets its picture
     [title, _] = figure.subfigs[0].texts
-    where = "at nearly all positions" if positions > 1 else "at few positions"
-    assert title.get_text() == f"Mine: looks {where} (8x8\N{NO-BREAK SPACE}map)"
+    assert (
+        title.get_text() == f"Mine: each position looks at about {positions} of 64 positions (8x8\N{NO-BREAK SPACE}map)"
+    )
 
 
 def test_the_drawn_gates_are_the_block_s(data):

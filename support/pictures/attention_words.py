@@ -6,22 +6,20 @@ Words = tuple[str, str]
 
 
 def of_weights(blocks: list[Weights]) -> Words:
-    findings, numbers = [], []
+    reach, numbers = [], []
     for where, maps, spread, change, distance in blocks:
-        positions = maps.shape[2] * maps.shape[3]
-        share = spread.mean() / positions
-        reach = f"at {'nearly all' if share > 0.75 else 'some' if share > 0.4 else 'few'} positions"
-        findings.append(f"{reach} ({where})")
+        of_all = f"of {maps.shape[2] * maps.shape[3]}{'' if reach else ' positions'}"
+        reach.append(f"{spread.mean():.0f} {of_all} ({where})")
         numbers.append(
-            f"{where}: each position attends to about {spread.mean():.0f} of {positions}; the update is "
-            f"{change:.0%} of the input; two positions' maps differ by {distance:.2f}."
+            f"{where}: what the block adds is {change:.0%} as large as its input; two positions' maps differ by "
+            f"{distance:.2f}."
         )
+    looks, own = ("head", "; above each head stands its own") if maps.shape[1] > 1 else ("position", "")
     numbers.append(
-        "Means over the test images. Positions attended to: exp(entropy) of the weights. Difference of maps: cosine "
-        "distance (0: the same, 1: disjoint)."
+        f"Means over the test images. Positions looked at: exp(entropy) of the weights{own}. Size: Euclidean norm. "
+        "Difference: cosine distance (0: the same map, 1: no overlap)."
     )
-    looks = "looks" if maps.shape[1] == 1 else "its heads look"
-    return f"{looks} {', '.join(findings)}", " ".join(numbers)
+    return f"each {looks} looks at about {', '.join(reach)}", " ".join(numbers)
 
 
 def of_positions(blocks: list[Positions]) -> Words:
@@ -55,9 +53,9 @@ def of_frame(frame: Frame) -> Words:
         varies = "varies" if frame.movement >= 1 else "hardly varies"
         finding = f"{zooms} {frame.area:.0%} of the image, at a position that {varies}"
     return finding, (
-        f"Over the {frame.images:,} test images: the frame covers {frame.area:.0%} of the image and its centre is "
-        f"{frame.movement:.1f} pixels from its mean position (means); no corner is more than {frame.shift:.1f} pixels "
-        "from the image's own."
+        f"On average over the {frame.images:,} test images, the frame covers {frame.area:.0%} of the image, and its "
+        f"centre lies {frame.movement:.1f} pixels from its mean place. The corner that moves furthest is "
+        f"{frame.shift:.1f} pixels from the image's corner. What lies outside the image is sampled as grey."
     )
 
 
