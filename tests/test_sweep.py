@@ -39,11 +39,13 @@ def test_it_trains_what_is_missing_and_continues_past_a_failure_and_a_run_elsewh
     assert "SE-Attention, seed 3 is not complete" in errors and not (out / "SE-Attention.csv").exists()
 
 
-def test_a_seed_s_folder_that_cannot_be_made_is_said_before_any_run(tree, tmp_path):
+def test_a_seed_s_folder_that_cannot_be_made_is_said_before_any_run(tmp_path, monkeypatch, capsys):
     (tmp_path / "seed1").write_text("a file")
-    process = sweep("--networks", "CNN", "--seeds", 0, 1, "--epochs", 1, "--data", tree, "--out", tmp_path)
-    said, errors = process.communicate(timeout=100)
-    assert (process.returncode, said, errors.count("\n")) == (2, "", 1) and "cannot write in the folder" in errors
+    monkeypatch.setattr(sys, "argv", ["sweep.py", "--networks", "CNN", "--seeds", "0", "1", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    said, errors = capsys.readouterr()
+    assert (ended.value.code, said, errors.count("\n")) == (2, "", 1) and "cannot write in the folder" in errors
     assert not list(tmp_path.glob("seed0/*"))
 
 
