@@ -249,7 +249,6 @@ def run(
         optimizer = torch.optim.Adam(model.parameters(), lr=options.lr, fused=True)
 
         step = graphed(train_step, options.device)
-
         tuned = tuned_gpu(options.device, options.precision, model)
         with tuned, Record(options, data, model, optimizer, control) as record, Drawing(record) as drawing:
             print(

@@ -99,7 +99,7 @@ def start(loop: Callable, network: str, options: argparse.Namespace) -> None:
     multiprocessing.set_start_method(None, force=True)  # DataLoader's workers start as in a script of one's own
     data = load_data(options.data)
     sizes = [options.images] * 2 + [max(1, options.images // 5)] * 2
-    cut = [tensor[torch.arange(size) % len(tensor)] for tensor, size in zip(data.tensors, sizes, strict=True)]
+    cut = (tensor[torch.arange(size) % len(tensor)] for tensor, size in zip(data.tensors, sizes, strict=True))
     cut = Data(data.name, data.classes, *cut)
     loop_epochs = loop(build(network, len(data.classes)).to(options.device), cut, options)
     next(loop_epochs)

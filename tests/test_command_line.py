@@ -24,7 +24,7 @@ WRONG_FLAGS = [
     ),
     (["--device", ""], "'' cannot compute here (Device string must not be empty)"),
     (["--precision", "fp8"], "fp8"),
-    (["--precision", "tf32", "--device", "cpu"], "needs an NVIDIA GPU, and the device is cpu: give fp32 or bf16"),
+    (["--precision", "tf32", "--device", "cpu"], "or newer, and the device is cpu: give fp32 or bf16"),
     (["--data", "nowhere"], "nowhere: there is no such folder"),
     (["--data", "file.txt"], "file.txt: there is no such folder; give one with the data in it"),
     (["--data", ""], "no such folder"),

@@ -79,7 +79,7 @@ class Passes(nn.Module):
     def __init__(self, what):
         super().__init__()
         self.what, self.calls = what, 0
-        self.seen = []
+        self.seen, self.kept = [], torch.zeros(1, device=GPU)
 
     def forward(self, x):
         return x * self.what(self, x)
@@ -95,6 +95,11 @@ def count_in_a_list(block, x):
     return 1 + len(block.seen) / 1000
 
 
+def keep(block, x):
+    block.kept = 0.9 * block.kept + 0.1 * x.detach().mean()
+    return 1 + block.kept / 1000
+
+
 REFUSED = {
     "waits for a value": lambda block, x: 1 + x.mean().item() / 1000,
     "waits for a shape": lambda block, x: 1 + len(x[x > 0]) / 1e9,
@@ -102,7 +107,9 @@ REFUSED = {
     "numpy": lambda block, x: np.random.choice([0.5, 1.0]),
     "torch on the CPU": lambda block, x: torch.rand(1).item(),
     "counts": count,
+    "keeps a tensor": keep,
     "counts in a list": count_in_a_list,
+    "torch on the CPU, seldom": lambda block, x: 1 if torch.rand(()) > 0.001 else 2,
     "copies from the CPU": lambda block, x: torch.rand(1).to(x.device),
 }
 
@@ -129,15 +136,6 @@ def test_dropout_goes_on_after_a_capture_that_failed(data, monkeypatch):
     assert step.graph is None and figures[-2] > 0
 
 
-def test_running_out_of_memory_is_not_taken_for_a_block_that_cannot_be_captured(data, monkeypatch):
-    def full(graph):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(torch.cuda, "graph", full)
-    with pytest.raises(torch.OutOfMemoryError):
-        train(network("CNN"), data, GraphedStep(train_step))
-
-
 def test_memory_does_not_grow(data, exact):
     model = network("SE-Attention").to(GPU)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001, fused=True)
@@ -154,17 +152,17 @@ def test_memory_does_not_grow(data, exact):
 
 
 def test_fp32_is_ieee_single_precision(exact):
-    """TF32, with its 10 bits, would be a thousand times further off."""
+    """TF32, with its 10 bits, is off by about 3e-4."""
     torch.manual_seed(0)
     x, weight = torch.randn(8, 64, 16, 16, device=GPU), torch.randn(64, 64, 3, 3, device=GPU)
     flat, square = torch.randn(256, 512, device=GPU), torch.randn(512, 512, device=GPU)
     for function, arguments in [
         (nn.functional.conv2d, (x, weight)),
         (torch.matmul, (flat, square)),
-        (nn.functional.scaled_dot_product_attention, (x.flatten(2),) * 3),
+        (nn.functional.scaled_dot_product_attention, (x.flatten(2)[:, None],) * 3),
     ]:
         result, exactly = function(*arguments), function(*(argument.double() for argument in arguments))
-        assert ((result - exactly).norm() / exactly.norm()).item() < 2e-6
+        assert ((result - exactly).norm() / exactly.norm()).item() < 1e-5
 
 
 @pytest.mark.parametrize("name", NETWORKS)

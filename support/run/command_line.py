@@ -70,9 +70,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def refuse_tf32(parser: Parser, options: argparse.Namespace) -> None:
-    """Ends the program where the device does not compute in the precision that was typed."""
-    if options.precision == "tf32" and options.device.type != "cuda":
-        parser.error(f"--precision tf32 needs an NVIDIA GPU, and the device is {options.device}: give fp32 or bf16")
+    """Ends the program where the device does not compute in TF32, and that was typed."""
+    if options.precision != "tf32":
+        return
+    on_gpu = options.device.type == "cuda" and not torch.version.hip
+    if not on_gpu or torch.cuda.get_device_capability(options.device) < (8, 0):
+        needs = "needs an NVIDIA GPU of the Ampere generation or newer"
+        parser.error(f"--precision tf32 {needs}, and the device is {options.device}: give fp32 or bf16")
 
 
 def make_parser(script: Path, add_flags: Callable[[argparse.ArgumentParser], None]) -> Parser:

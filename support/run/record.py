@@ -42,7 +42,8 @@ def load_checkpoint(
             version = "perhaps of another version of this script"
             raise UserError(f"{path} has weights of another network, {version}: {advice}", 2) from error
         optimizer.load_state_dict(saved["optimizer"])
-        for parameter, state in optimizer.state.items():  # fused Adam takes moments in the order that weights have here
+        # fused Adam needs its moments in the weights' memory order, which another device may have had otherwise
+        for parameter, state in optimizer.state.items():
             for key in ("exp_avg", "exp_avg_sq"):
                 state[key] = torch.empty_like(parameter).copy_(state[key])
         return [Epoch(int(epoch), *map(float, values)) for epoch, *values in saved["history"]], facts
