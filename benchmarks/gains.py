@@ -86,6 +86,10 @@ RESNET = JPEG_COPY._replace(
             "Self-Attention, each position only to itself": "Self-Local",
             "Self-Attention, uniform weights": "Self-Uniform",
         }.items()
+    }
+    | {
+        "2 x SE, over SE": ("ResNet-8-SE-Twice", "ResNet-8-SE"),
+        "4 x CBAM, over CBAM": ("ResNet-8-CBAM-Four", "ResNet-8-CBAM"),
     },
 )
 # blocks put into a trained ResNet-8; epoch 0 is before any further step
