@@ -110,7 +110,8 @@ def test_figures_of_known_attention(block, positions, distance, data):
     figure = draw_figure(model, data, "Mine", "tree")  # a block of the user's own gets its picture
     [title, _] = figure.subfigs[0].texts
     assert (
-        title.get_text() == f"Mine: each position looks at about {positions} of 64 positions (8x8\N{NO-BREAK SPACE}map)"
+        title.get_text()
+        == f"Mine: each position looks at {positions} of 64 positions (8x8\N{NO-BREAK SPACE}map) on average"
     )
 
 

@@ -8,18 +8,17 @@ Words = tuple[str, str]
 def of_weights(blocks: list[Weights]) -> Words:
     reach, numbers = [], []
     for where, maps, spread, change, distance in blocks:
-        of_all = f"of {maps.shape[2] * maps.shape[3]}{'' if reach else ' positions'}"
-        reach.append(f"{spread.mean():.0f} {of_all} ({where})")
+        reach.append(f"{spread.mean():.0f} of {maps.shape[2] * maps.shape[3]} positions ({where})")
         numbers.append(
-            f"{where}: what the block adds is {change:.0%} as large as its input; two positions' maps differ by "
-            f"{distance:.2f}."
+            f"{where}: what the block adds is {change:.0%} as large as its input (Euclidean norm); what two positions "
+            f"look at differs by {distance:.2f} (cosine distance)."
         )
-    looks, own = ("head", "; above each head stands its own") if maps.shape[1] > 1 else ("position", "")
+    looks, own = ("head", ", above each head its own; its query is A") if maps.shape[1] > 1 else ("position", "")
     numbers.append(
-        f"Means over the test images. Positions looked at: exp(entropy) of the weights{own}. Size: Euclidean norm. "
-        "Difference: cosine distance (0: the same map, 1: no overlap)."
+        f"Means over the test images. Positions looked at: exp(entropy) of the weights{own}. A square marks the "
+        "query's position. On the scale, 1 is the weight if all were equal."
     )
-    return f"each {looks} looks at about {', '.join(reach)}", " ".join(numbers)
+    return f"each {looks} looks at {', '.join(reach)} on average", " ".join(numbers)
 
 
 def of_positions(blocks: list[Positions]) -> Words:

@@ -93,9 +93,14 @@ def make_parser(script: Path, add_flags: Callable[[argparse.ArgumentParser], Non
     add("--epochs", type=positive_int, default=100, help="passes over the training images")
     add("--batch-size", type=positive_int, default=64, help="images in a training step")
     add("--lr", type=positive_float, default=0.001, help="Adam's learning rate")
-    add("--seed", type=non_negative_int, default=0, help="same seed, same machine, same result")
+    add("--seed", type=non_negative_int, default=0, help="same seed, machine and number of threads, same result")
     add("--device", type=find_device, default="auto", help="auto: CUDA, else MPS, else CPU; or a torch device")
-    add("--precision", choices=PRECISIONS, default="fp32", help="bf16: autocast; tf32: on an NVIDIA GPU, fp32 in TF32")
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        default="fp32",
+        help="bf16: autocast; tf32: fp32 in TF32, on NVIDIA GPUs since Ampere",
+    )
     add(
         "--data",
         default=DATA_FOLDER,
