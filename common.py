@@ -194,7 +194,7 @@ def train_epoch(
     """One pass over images (N, 3, 32, 32) uint8 in random order.
 
     Returns the mean loss and the accuracy in percent, both measured while the weights change. `progress` names the bar
-    that shows how far it is; None shows none.
+    that shows how far it is; None shows none. `step` trains on a batch, as `train_step` does.
     """
     model.train()
     order = torch.randperm(len(images)).to(images.device)
@@ -247,8 +247,8 @@ def run(
         layout = memory_format(options.device, options.precision)
         model.to(options.device, memory_format=layout)
         optimizer = torch.optim.Adam(model.parameters(), lr=options.lr, fused=True)
-
         step = graphed(train_step, options.device)
+
         tuned = tuned_gpu(options.device, options.precision, model)
         with tuned, Record(options, data, model, optimizer, control) as record, Drawing(record) as drawing:
             print(

@@ -109,10 +109,8 @@ def test_figures_of_known_attention(block, positions, distance, data):
     assert (measured.change, measured.distance) == (pytest.approx(0.5), pytest.approx(distance, abs=1e-5))
     figure = draw_figure(model, data, "Mine", "tree")  # a block of the user's own gets its picture
     [title, _] = figure.subfigs[0].texts
-    assert (
-        title.get_text()
-        == f"Mine: each position looks at {positions} of 64 positions (8x8\N{NO-BREAK SPACE}map) on average"
-    )
+    reach = f"{positions} of 64 positions (8x8\N{NO-BREAK SPACE}map)"
+    assert title.get_text() == f"Mine: each position looks at {reach} on average"
 
 
 def test_the_drawn_gates_are_the_block_s(data):

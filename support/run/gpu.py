@@ -37,9 +37,8 @@ def tuned_gpu(device: torch.device, precision: str, model: nn.Module) -> Iterato
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without which cuBLAS is not deterministic
     try:
         with torch.cuda.device(device), warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", ".* does not have a deterministic implementation"
-            )  # `choose_kernels` says it
+            # `choose_kernels` says it instead
+            warnings.filterwarnings("ignore", ".* does not have a deterministic implementation")
             choose_kernels(device, model)
             yield
     finally:
