@@ -25,8 +25,10 @@ class Undetermined(nn.Conv2d):
 
 
 def test_deterministic_kernels_alone_where_there_are(kernels, capsys):
-    choose_kernels(CPU, nn.Conv2d(3, 1, 1))
+    model = nn.Conv2d(3, 1, 1)
+    choose_kernels(CPU, model)
     assert torch.get_deterministic_debug_mode() == 2 and capsys.readouterr().out == ""
+    assert model.weight.grad is None  # a copy is tried
 
 
 def test_a_model_that_needs_another_kernel_is_told_of(kernels, capsys):
