@@ -90,8 +90,12 @@ RESNET = JPEG_COPY._replace(
     | {
         "2 x SE, over SE": ("ResNet-8-SE-Twice", "ResNet-8-SE"),
         "4 x CBAM, over CBAM": ("ResNet-8-CBAM-Four", "ResNet-8-CBAM"),
+        "Self-Attention, by looking at other positions": ("ResNet-8-Self", "ResNet-8-Self-Local"),
+        "Self-Attention, by choosing where to look": ("ResNet-8-Self", "ResNet-8-Self-Uniform"),
     },
 )
+# apart, with their own control: a GPU rounds differently, so equal seeds end up at other figures
+RESNET_ON_GPU = RESNET._replace(title="ResNet-8 on a GPU, JPEG copy of CIFAR-10", folder=RUNS / "jpeg-copy-gpu")
 # blocks put into a trained ResNet-8; epoch 0 is before any further step
 INSERTED = JPEG_COPY._replace(
     title="trained ResNet-8, JPEG copy of CIFAR-10",

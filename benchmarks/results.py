@@ -19,6 +19,7 @@ from gains import (
     JPEG_COPY,
     LEARNING_RATES,
     RESNET,
+    RESNET_ON_GPU,
     SEEDS,
     SHAPES,
     STARTS,
@@ -197,25 +198,29 @@ def over_fitting(task: Task) -> str:
 
 
 def hardware() -> str:
-    """Which processor and PyTorch the runs are from, as their facts say; seeds with equal rows share one."""
+    """Which processor or GPU and PyTorch the runs are from, as their facts say; seeds with equal rows share one."""
     rows = {}
-    for task, seed in itertools.product((JPEG_COPY, RESNET, SHAPES, CIFAR10), SEEDS):
+    for task, seed in itertools.product((JPEG_COPY, RESNET, RESNET_ON_GPU, SHAPES, CIFAR10), SEEDS):
         machines = {}
-        for name in (name for name in ALL if name.startswith("ResNet") == (task is RESNET)):  # they share a folder
+        resnets = task in (RESNET, RESNET_ON_GPU)
+        for name in (name for name in ALL if name.startswith("ResNet") == resnets):  # they share a folder
             if facts := read_facts(task.csv(seed, name).with_suffix(".json")):
                 version = (facts.get("torch") or "not known").partition("+")[0]
-                machines.setdefault((facts.get("processor") or "not known", version), []).append(name)
+                device = facts.get("device", "cpu")
+                machine = facts.get("processor") if device == "cpu" else device
+                machines.setdefault((machine or "not known", version), []).append(name)
         *few, last = sorted(machines, key=lambda machine: len(machines[machine])) or [None]
         for machine in few:
             rows.setdefault((task.title, ", ".join(machines[machine]), *machine), []).append(str(seed))
         if last:
             rows.setdefault((task.title, "the others" if few else "all", *last), []).append(str(seed))
     rows = [[title, ", ".join(seeds), *row] for (title, *row), seeds in rows.items()]
-    return markdown(["images", "seeds", "networks", "processor", "PyTorch"], rows)
+    return markdown(["images", "seeds", "networks", "processor or GPU", "PyTorch"], rows)
 
 
 def tables() -> list[str]:
     found = [hardware(), *(what_blocks_add(task) for task in tasks())]
+    found.append(what_blocks_add(RESNET_ON_GPU))
     found += [gates_starts(task) for task in (SHAPES, JPEG_COPY) if gains(task, "Trunk-Half", CONTROL)]
     found += [learning_rates(), catching_up()]
     if INSERTED.folder.exists():
