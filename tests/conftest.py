@@ -5,7 +5,12 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from helpers import SCRIPTS, Process, make_archive, make_tree
+from helpers import CONTEXT, SCRIPTS, Process, make_archive, make_tree
+
+if CONTEXT.get_start_method() == "forkserver":
+    from multiprocessing import forkserver  # not on every system
+
+    forkserver.ensure_running()  # it imports torch while the tests are collected
 
 
 @pytest.fixture(scope="session")

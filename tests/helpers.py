@@ -5,6 +5,7 @@ import io
 import multiprocessing
 import os
 import pickle
+import pkgutil
 import runpy
 import sys
 import tarfile
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import PIL
 import torch
 from networks import NETWORKS, build, load  # noqa: F401, for the tests
 from PIL import Image
@@ -30,6 +32,7 @@ torch.set_num_threads(1)
 CONTEXT = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
 if os.name != "nt":
     PRELOAD = ["common", "support.pictures.drawing", "support.pictures.attention_picture", "torchvision.datasets"]
+    PRELOAD += [f"PIL.{module.name}" for module in pkgutil.iter_modules(PIL.__path__) if "Plugin" in module.name]
     CONTEXT.set_forkserver_preload(PRELOAD)
 
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,17 +9,13 @@ from pathlib import Path
 import pytest
 import sweep as module
 import torch
-from helpers import ROOT, rows
+from helpers import ROOT, Process, rows, run
 
 from support.files import holding
 from support.run.history import Epoch, write_csv
 
 posix = pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
-
-
-def sweep(*arguments: object) -> subprocess.Popen:
-    command = [sys.executable, ROOT / "benchmarks" / "sweep.py", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+SWEEP = str(ROOT / "benchmarks" / "sweep.py")
 
 
 def test_it_trains_what_is_missing_and_continues_past_a_failure_and_a_run_elsewhere(tree, tmp_path):
@@ -30,9 +25,9 @@ def test_it_trains_what_is_missing_and_continues_past_a_failure_and_a_run_elsewh
     write_csv(out / "ECA-Attention.csv", [Epoch(1, 2, 10, 2, 10, 1)])  # complete
     networks = ["CNN", "CNN-32-64-128", "SE-Attention", "ECA-Attention"]
     with holding(out, "SE-Attention"):
-        process = sweep("--networks", *networks, "--seeds", 3, "--epochs", 1, "--data", tree, "--out", tmp_path)
-        said, errors = process.communicate(timeout=100)
-    assert process.returncode == 1 and errors.count("\n") == 2 and "ECA" not in said
+        typed = ["--networks", *networks, "--seeds", 3, "--epochs", 1, "--data", tree, "--out", tmp_path]
+        status, said, errors = run(SWEEP, *typed, cwd=tmp_path)
+    assert status == 1 and errors.count("\n") == 2 and "ECA" not in said
     assert errors.startswith("CNN, seed 3 failed: CNN.py: ") and str(out / "CNN.log") in errors
     assert not (out / "CNN.csv").exists() and len(rows(out / "CNN-32-64-128.csv")) == 2
     assert "SE-Attention, seed 3: trained elsewhere, skipped\n" in said
@@ -51,14 +46,14 @@ def test_a_seed_s_folder_that_cannot_be_made_is_said_before_any_run(tmp_path, mo
 
 @posix
 def test_stopped_it_leaves_no_run_behind(tree, tmp_path):
-    process = sweep("--networks", "CNN", "--epochs", 5000, "--data", tree, "--out", tmp_path)
+    process = Process(SWEEP, "--networks", "CNN", "--epochs", 5000, "--data", tree, "--out", tmp_path, cwd=tmp_path)
     csv = tmp_path / "seed0" / "CNN.csv"
     while not csv.exists():
-        assert process.poll() is None
+        assert process.process.is_alive()
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert (process.returncode, errors) == (130, "stopped; the same command continues\n")
+    os.kill(process.process.pid, signal.SIGINT)
+    status, _, errors = process.wait()
+    assert (status, errors) == (130, "stopped; the same command continues\n")
     before = rows(csv)
     time.sleep(0.5)  # a dozen epochs
     assert 2 <= len(before) < 5000 and rows(csv) == before
