@@ -30,7 +30,7 @@ GALLERY = ROOT / "plots" / "gallery"
 
 
 def draw_row(axes: Axes, row: int, differences: list[float], colour: str) -> None:
-    """A dot per seed, the mean, its 95% interval as a bar, and both in figures at the right."""
+    """A dot per seed, the mean, and its 95% interval as a bar."""
     mean = statistics.mean(differences)
     if len(differences) > 1:
         half = half_width(differences)
@@ -41,19 +41,20 @@ def draw_row(axes: Axes, row: int, differences: list[float], colour: str) -> Non
             if outside:
                 axes.plot(end, row, arrow, color=colour, markersize=8, clip_on=False)
     axes.plot(differences, [row] * len(differences), "o", color=colour, markersize=4)
-    text = f"{interval(differences)}\n{len(differences)} seeds"
-    axes.annotate(text, (1, row), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
-                  color="black" if colour != GREY else TEXT_GREY)  # fmt: skip
 
 
 def draw_gains(axes: Axes, rows: dict[str, tuple[list[float], str]]) -> None:
-    """Rows of gains in a colour each, grey where the interval includes zero."""
+    """Rows of gains in a colour each, grey where the interval includes zero; the figures at the right."""
     dots = [0, *(dot for differences, _ in rows.values() for dot in differences)]
     margin = 0.25 * (max(dots) - min(dots))  # a wider interval runs off the panel, rather than squeeze the others
     axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(min(dots) - margin, max(dots) + margin))
     for row, (differences, colour) in enumerate(rows.values()):
+        shown = excludes_zero(differences)
         if differences:
-            draw_row(axes, row, differences, colour if excludes_zero(differences) else GREY)
+            draw_row(axes, row, differences, colour if shown else GREY)
+        text = f"{interval(differences)}\n{len(differences)} seeds" if differences else "not among\nthese runs"
+        axes.annotate(text, (1, row), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+                      va="center", color="black" if shown else TEXT_GREY)  # fmt: skip
     axes.axvline(0, color="black", linewidth=1)
     axes.set_xlabel("gain in test accuracy (points)")
     axes.set_yticks(range(len(rows)), rows)
