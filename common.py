@@ -1,10 +1,9 @@
 """What the seven scripts share: the data, the backbone (trunk), training and testing, and a whole run, in this order.
 
-A script brings its attention block and a function `build(num_classes)` that puts the block on the trunk, and
+A script brings its attention block and a function `build(num_classes, block)` that puts the block on the trunk, and
 calls `run(build)`. What only surrounds a run (files, flags, pictures) is in `support/`.
 """
 
-import argparse
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from torch.nn import functional as F
 from support.data.dataset import Data, normalize
 from support.data.image_tree import read_tree, refuse_foreign_folder
 from support.data.shapes import draw_shapes
-from support.errors import UserError, plain_errors
+from support.errors import UserError, plain_errors, quiet_exit
 from support.files import holding
 from support.run import command_line
 from support.run.cpu import tuned_cpu
@@ -45,7 +44,7 @@ def load_data(source: str) -> Data:
     folder = Path(source)
     is_default = source == command_line.DATA_FOLDER  # which alone is made if need be
     if not source or not (folder.is_dir() or is_default):
-        raise UserError(f"--data {source}: there is no such folder; give one with the data in it, or shapes", 2)
+        raise UserError(f"--data {source}: folder not found; give one with images or CIFAR-10, or --data shapes", 2)
     try:
         if (folder / "train").is_dir() or (folder / "test").is_dir():
             return read_tree(folder)
@@ -198,8 +197,8 @@ def train_epoch(
     """
     model.train()
     order = torch.randperm(len(images)).to(images.device)
-    batches = bar(order.split(batch_size), progress)
-    sums = [step(model, optimizer, images[batch], labels[batch], precision) for batch in batches]
+    with bar(order.split(batch_size), progress) as batches:
+        sums = [step(model, optimizer, images[batch], labels[batch], precision) for batch in batches]
     return means(*zip(*sums, strict=True), len(images))
 
 
@@ -221,19 +220,22 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor, precision: str = 
 # ---- a run ---------------------------------------------------------------------------------------------
 
 
+@quiet_exit()
 def run(
     build: Callable[..., nn.Module],
     control: str | None = None,
-    add_flags: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
+    name: str | None = None,
+    argv: Sequence[str] | None = None,
 ) -> None:
     """Runs a script: reads its command line, trains its model, records every epoch, draws what it attends to.
 
     Args:
-        build: called with `num_classes`, plus any flags of `add_flags` that were given.
-        control: the name of the run that has the same model without the block, drawn beside this one.
-        add_flags: adds to a parser the flags that change the model; for those not typed `build` has its defaults.
+        build: called with `num_classes`; for the control also with `block=None`, for the network without its block.
+        control: the name of the control's run, which is drawn beside this one; scripts with the same network share it.
+        name: of the run and its files; by default the script's.
+        argv: the command line's words; by default what was typed. In a notebook's cell give `name` and `argv`.
     """
-    options = command_line.parse(build, add_flags)
+    options = command_line.parse(build, control, name, argv)
     with plain_errors(options), holding(options.out, options.name), tuned_cpu(options.device, options.precision):
         # here, since --help need not wait for matplotlib; before training, so that a missing package shows now
         from support.pictures import attention_picture
@@ -243,14 +245,15 @@ def run(
 
         data = load_data(options.data)
         set_seed(options.seed, epoch=0)
-        model = build(num_classes=len(data.classes), **options.model_flags)
+        without_block = {"block": None} if options.control else {}
+        model = build(num_classes=len(data.classes), **without_block)
         layout = memory_format(options.device, options.precision)
         model.to(options.device, memory_format=layout)
         optimizer = torch.optim.Adam(model.parameters(), lr=options.lr, fused=True)
         step = graphed(train_step, options.device)
 
         tuned = tuned_gpu(options.device, options.precision, model)
-        with tuned, Record(options, data, model, optimizer, control) as record, Drawing(record) as drawing:
+        with tuned, Record(options, data, model, optimizer, build) as record, Drawing(record) as drawing:
             print(
                 f"{options.name}: {record.facts['parameters']:,} parameters on {options.device} in {options.precision}"
                 f"; {data.name}: {len(data.train_labels):,} images to train, {len(data.test_labels):,} to test",
@@ -268,4 +271,6 @@ def run(
                 record.add(Epoch(epoch, *trained, *tested, time.perf_counter() - start))
                 drawing.after_epoch()
             attention_picture.draw(record)
-        print(f"Done: see {options.out / options.name}*.png")
+        print(f"Done: {options.out / options.name}.png and {options.out / options.name}.attention.png")
+        if missing := record.what_is_missing():
+            print(missing)

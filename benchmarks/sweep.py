@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from networks import ALL, NETWORKS, arguments
+from networks import NETWORKS, arguments
 from tqdm import tqdm
+from variants import VARIANTS
 
 from support.errors import UserError
 from support.files import holding
@@ -63,7 +64,8 @@ def visible_gpus(device: torch.device) -> list[str | None]:
 def parse() -> argparse.Namespace:
     parser = Parser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
-    add("--networks", nargs="+", choices=ALL, default=list(NETWORKS), metavar="NAME", help=", ".join(ALL))
+    names = [*NETWORKS, *VARIANTS]
+    add("--networks", nargs="+", choices=names, default=list(NETWORKS), metavar="NAME", help=", ".join(names))
     add("--seeds", nargs="+", type=non_negative_int, default=[0], metavar="SEED", help="a run of each network for each")
     jobs = (
         "runs at a time, on each GPU if there are several; all share the cores (default: on a CPU one a core, else 1)"

@@ -1,31 +1,39 @@
-"""The blocks in variants that take them apart, by the names that `--attention` takes.
+"""Variants that take the blocks apart, each on its script's network, with the scripts' flags.
+
+    python benchmarks/variants.py SE-scale2 --data shapes
 
 Some variants draw no random numbers of their own, so that a network with one starts from the weights of the
 network with the block it varies.
 """
 
+import sys
 from collections.abc import Callable
+from functools import partial
 
 import torch
-from networks import load
+from networks import NETWORKS, load
 from torch import Tensor, nn
+
+from common import run
+from support.errors import finish
 
 SelfAttention = load("Self-Attention").SelfAttention
 MultiHeadAttention = load("Multi-Head Attention").MultiHeadAttention
 SEAttention = load("SE-Attention").SEAttention
 ECAAttention = load("ECA-Attention").ECAAttention
 CBAM = load("CBAM-Attention").CBAM
+STN = load("STN-Attention").STN
 
 
-class Scaled(nn.Module):
-    """factor * block(x), or factor * x; a gate that starts near 1 / factor starts near 1 in it."""
+class Constant(nn.Module):
+    """factor * x: what remains of a gate that learns nothing."""
 
-    def __init__(self, factor: float, block: nn.Module | None = None):
+    def __init__(self, factor: float):
         super().__init__()
-        self.factor, self.block = factor, block or nn.Identity()
+        self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.factor * self.block(x)
+        return self.factor * x
 
 
 class Gradually(nn.Module):
@@ -72,24 +80,28 @@ class SelfUniform(SelfAttention):
         return x + self.gamma * out.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
-# gates, called with the channels and the reduction of SE and CBAM
-GATES: dict[str, Callable[[int, int], nn.Module]] = {
-    "Half": lambda channels, reduction: Scaled(1 / 2),
-    "Quarter": lambda channels, reduction: Scaled(1 / 4),
-    "SE": SEAttention,
-    "ECA": lambda channels, reduction: ECAAttention(channels),
-    "CBAM": CBAM,
-    "SE-Twice": lambda channels, reduction: Scaled(2, SEAttention(channels, reduction)),
-    "ECA-Twice": lambda channels, reduction: Scaled(2, ECAAttention(channels)),
-    "CBAM-Four": lambda channels, reduction: Scaled(4, CBAM(channels, reduction)),
-    "SE-Gradually": lambda channels, reduction: Gradually(SEAttention(channels, reduction)),
-    "ECA-Gradually": lambda channels, reduction: Gradually(ECAAttention(channels)),
-    "CBAM-Gradually": lambda channels, reduction: Gradually(CBAM(channels, reduction)),
+def on(script: str, block: Callable[[int], nn.Module]) -> tuple[Callable[..., nn.Module], str]:
+    """A script's network with another block, and its control's name."""
+    return partial(load(script).build, block=block), NETWORKS[script].control
+
+
+ECA = partial(ECAAttention, kernel_size=3)  # as the script has it
+VARIANTS = {
+    "SE-scale2": on("SE-Attention", partial(SEAttention, scale=2)),
+    "ECA-scale2": on("ECA-Attention", partial(ECA, scale=2)),
+    "CBAM-scale2": on("CBAM-Attention", partial(CBAM, scale=2)),
+    "SE-Gradually": on("SE-Attention", lambda channels: Gradually(SEAttention(channels))),
+    "ECA-Gradually": on("ECA-Attention", lambda channels: Gradually(ECA(channels))),
+    "CBAM-Gradually": on("CBAM-Attention", lambda channels: Gradually(CBAM(channels))),
+    "Half": on("SE-Attention", lambda channels: Constant(1 / 2)),
+    "Quarter": on("SE-Attention", lambda channels: Constant(1 / 4)),
+    "Self-Local": on("Self-Attention", SelfLocal),
+    "Self-Uniform": on("Self-Attention", SelfUniform),
+    "STN-slope0": on("STN-Attention", partial(STN, slope=0)),
 }
-# called with the channels
-ATTENTION: dict[str, Callable[[int], nn.Module]] = {
-    "Self": SelfAttention,
-    "Self-Local": SelfLocal,
-    "Self-Uniform": SelfUniform,
-    "Multi-Head": MultiHeadAttention,
-}
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1] not in VARIANTS:
+        finish(f"give the name of a variant, then flags as for a script; there are {', '.join(VARIANTS)}", 2)
+    name, *argv = sys.argv[1:]
+    run(*VARIANTS[name], name=name, argv=argv)

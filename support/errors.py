@@ -1,6 +1,7 @@
 """How what goes wrong reaches the user: one line that says what to do, and an exit status."""
 
 import argparse
+import builtins
 import os
 import shlex
 import subprocess
@@ -23,16 +24,47 @@ def quote(words: list[str]) -> str:
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
-def continue_command() -> str:
+def in_ipython() -> bool:
+    return hasattr(builtins, "__IPYTHON__")
+
+
+def in_cell() -> bool:
+    """Whether the program is typed into a notebook or a Python prompt, and is no script."""
+    return not hasattr(sys.modules["__main__"], "__file__")
+
+
+def command(options: argparse.Namespace, *words: str) -> str:
+    """What to type to start this script with these flags."""
+    if in_cell():
+        return options.call.format(list(words))
+    return quote(["%run" if in_ipython() else "python", *options.program, *words])
+
+
+def again(options: argparse.Namespace, *flags: str) -> str:
+    """What to type to start this run again, with these flags in place of `--resume` and `--look`."""
+    return command(options, *(word for word in options.typed if word not in ("--resume", "--look")), *flags)
+
+
+def continue_command(options: argparse.Namespace) -> str:
     """What to type to continue this run."""
-    resume = [] if "--look" in sys.argv else ["--resume"]
-    return quote(["python", *(word for word in sys.argv if word != "--resume"), *resume])
+    return again(options, "--look" if options.look else "--resume")
 
 
 def finish(message: str, status: int) -> None:
     """Ends the program with a line on standard error."""
-    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr, flush=True)
+    program = "run" if in_cell() else Path(sys.argv[0]).name
+    print(f"{program}: {message}", file=sys.stderr, flush=True)
     sys.exit(status)
+
+
+@contextmanager
+def quiet_exit() -> Iterator[None]:
+    """Where IPython would print `SystemExit` and offer its traceback, the line that `finish` printed is the end."""
+    try:
+        yield
+    except SystemExit:
+        if not in_ipython():
+            raise
 
 
 @contextmanager
@@ -50,7 +82,7 @@ def plain_errors(options: argparse.Namespace) -> Iterator[None]:
     except OSError as error:
         if error.filename and options.out not in Path(error.filename).parents:  # opened by the user's own code
             raise
-        finish(f"cannot write ({error}); fix this, then continue with: {continue_command()}", 1)
+        finish(f"cannot write ({error}); fix the problem, then continue with: {continue_command(options)}", 1)
     except (RuntimeError, MemoryError) as error:
         on_gpu, on_cpu = "out of memory" in str(error), "allocate memory" in str(error)
         if not (on_gpu or on_cpu or isinstance(error, MemoryError)):

@@ -22,6 +22,6 @@ def shows_bars() -> bool:
     return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel.")
 
 
-def bar(iterable: Iterable, label: str | None) -> Iterable:
-    """The iterable, with a progress bar while it is gone through; `label` None: without."""
+def bar(iterable: Iterable, label: str | None) -> tqdm:
+    """The iterable with a progress bar; `label` None: without. As a context, it is closed after Ctrl-C too."""
     return tqdm(iterable, label, leave=False, disable=label is None or not shows_bars())

@@ -160,8 +160,9 @@ def read_pictures(folder: Path, paths: list[Path]) -> np.ndarray:
 
     upcoming = iter(paths)
     submitted = deque(map(submit, islice(upcoming, AHEAD)))
+    shown = bar(paths, "Reading pictures")
     try:
-        for i, path in enumerate(bar(paths, "Reading pictures")):
+        for i, path in enumerate(shown):
             future = submitted.popleft()
             try:
                 images[i] = future.result() if future else read_picture(path)
@@ -169,6 +170,7 @@ def read_pictures(folder: Path, paths: list[Path]) -> np.ndarray:
                 raise UserError(f"--data {folder}: cannot read the picture {path} ({error})", 2) from error
             submitted.extend(map(submit, islice(upcoming, 1)))
     finally:
+        shown.close()
         pool.shutdown(cancel_futures=True)
     return images
 

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from support.data.dataset import printable
 from support.pictures.style import DPI, GREY, GRID_GREY, TEXT_GREY, WIDTH, default_style, save, shorten
-from support.run.facts import ALIKE, differences, read_facts
+from support.run.facts import is_control, read_facts
 from support.run.history import Epoch, read_csv
 
 TRAIN, TEST = "#0072B2", "#D55E00"
@@ -18,7 +18,7 @@ CONTROL_LINE = {"color": GREY, "linestyle": "--", "linewidth": 1}
 def read_control(csv: Path, facts: dict) -> list[Epoch]:
     """The control beside a run's CSV; an empty list where there is none, or one that was not trained the same way."""
     control = csv.parent / f"{facts.get('control')}.csv"
-    return [] if differences(read_facts(control.with_suffix(".json")), facts, ALIKE) else read_csv(control)
+    return read_csv(control) if is_control(read_facts(control.with_suffix(".json")), facts) else []
 
 
 def shown_name(run: str) -> str:

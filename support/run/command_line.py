@@ -1,16 +1,17 @@
 """The flags, and their checks before any work starts."""
 
 import argparse
+import inspect
 import math
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 from support import terminal
-from support.run.facts import read_facts
+from support.errors import finish, in_cell
 
 PRECISIONS = ["fp32", "bf16", "tf32"]
 DATA_FOLDER = "data"  # where CIFAR-10 is downloaded to, unless another is given
@@ -79,14 +80,12 @@ def refuse_tf32(parser: Parser, options: argparse.Namespace) -> None:
         parser.error(f"--precision tf32 {needs}, and the device is {options.device}: give fp32 or bf16")
 
 
-def make_parser(script: Path, add_flags: Callable[[argparse.ArgumentParser], None]) -> Parser:
-    of_model = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    add_flags(of_model)
+def make_parser(name: str) -> Parser:
+    description = (sys.modules["__main__"].__doc__ or f"Trains {name}.").partition("\n")[0]
     parser = Parser(
-        prog=script.name,
-        description=f"Trains {script.stem}. Leaves plots, a CSV, a JSON and a checkpoint in the folder --out.",
+        prog=name if in_cell() else Path(sys.argv[0]).name,
+        description=f"{description} Writes plots, a CSV file, the run's facts and a checkpoint to the --out folder.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        parents=[of_model],
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -108,30 +107,12 @@ def make_parser(script: Path, add_flags: Callable[[argparse.ArgumentParser], Non
         "test/<class>/*; or the word shapes, for images that the program draws",
     )
     add("--out", type=writable_folder, default="plots", help="output folder")
-    add("--look", action="store_true", help="redraw a trained run's pictures without training")
-    add("--resume", action="store_true", help="continue an interrupted run")
+    off = {"action": "store_true", "default": argparse.SUPPRESS}  # whose default --help need not show
+    add("--control", **off, help="train the same network without the block, its control, under the control's name")
+    add("--resume", **off, help="continue an interrupted run")
+    add("--look", **off, help="redraw a trained run's pictures without training")
+    parser.set_defaults(control=False, resume=False, look=False)
     return parser
-
-
-def typed_model_flags(add_flags: Callable[[argparse.ArgumentParser], None]) -> dict:
-    """Those of the flags that were typed, in the order in which they are added, so that a run has one name."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    add_flags(parser)
-    values = vars(parser.parse_known_args()[0])
-    return {flag: value for flag, value in values.items() if value is not None}
-
-
-def run_name(script: Path, model_flags: dict, data: str) -> str:
-    """The name of a run's files: the script's, each flag that changes the network, and the drawn shapes."""
-    name = script.stem
-    for flag, value in model_flags.items():
-        if isinstance(value, list):
-            name += "".join(f"-{number}" for number in value)
-        elif isinstance(value, str):
-            name += f"-{value}"
-        else:
-            name += f"-{flag}{value:g}" if isinstance(value, float) else f"-{flag}{value}"
-    return name + suffix(data)
 
 
 def suffix(data: str) -> str:
@@ -139,39 +120,40 @@ def suffix(data: str) -> str:
     return "-shapes" if data == "shapes" else ""
 
 
-def refuse_others_files(parser: Parser, options: argparse.Namespace) -> None:
-    """Ends the program where a file of the run would be one of another script's run, or all runs' comparison.
-
-    In any letter case, since on macOS and Windows `a.png` is `A.png`.
-    """
-    for name in (options.script.stem.casefold(), options.name.casefold()):
-        if name in ("comparison", "comparison-shapes") or name.endswith(".attention"):
-            parser.error(f"{options.name} would overwrite another run's pictures: give the script another name")
-    facts = options.out / f"{options.name}.json"
-    if (owner := read_facts(facts).get("script", options.script.stem)) != options.script.stem:
-        parser.error(f"{facts} is of a run of {owner}: give this script another name, or another --out")
+def takes_block(build: Callable[..., torch.nn.Module]) -> bool:
+    return "block" in inspect.signature(build).parameters
 
 
 def parse(
-    build: Callable[..., torch.nn.Module], add_flags: Callable[[argparse.ArgumentParser], None]
+    build: Callable[..., torch.nn.Module], control: str | None, name: str | None, argv: Sequence[str] | None
 ) -> argparse.Namespace:
-    """What the user typed, with three fields more: `script`, its file; `name`, the run's; and `model_flags`, those of
-    `add_flags` that were typed. Ends the program with status 2 where something typed cannot be."""
+    """What the user typed, with further fields. Ends the program with status 2 where something typed cannot be.
+
+    These are `typed`, the words; `program`, what came before them, or `call` in a notebook's cell; `run`, what is
+    trained, and `name`, that of its files; `control_name`, that of the control's, if any; `script`, a file, if any.
+    """
     terminal.prepare_streams()
-    script = Path(sys.argv[0])
-    parser = make_parser(script, add_flags)
-    options = parser.parse_args()
+    if in_cell() and (name is None or argv is None):
+        finish('in a notebook, give a name and the flags: run(build, name="Mine", argv=["--data", "shapes"])', 2)
+    script = None if name else Path(sys.argv[0])
+    name = name or script.stem
+    parser = make_parser(name)
+    options = parser.parse_args(argv if argv is None else [str(word) for word in argv])
     refuse_tf32(parser, options)
-    options.model_flags = typed_model_flags(add_flags)
-    options.script = script
-    options.name = run_name(script, options.model_flags, options.data)
-    if options.model_flags:
-        try:
-            with torch.device("meta"):  # whose tensors take no memory
-                build(num_classes=2, **options.model_flags)
-        except ValueError as error:
-            parser.error(str(error))
-    refuse_others_files(parser, options)
+    if options.control and not control:
+        parser.error("--control: this script names no control")
+    if options.control and not takes_block(build):
+        parser.error("--control needs build(num_classes, block=...), whose block=None gives the control")
+    options.typed = sys.argv[1:] if argv is None else [str(word) for word in argv]
+    options.program = sys.argv[: max(1, len(sys.argv) - len(options.typed))]
+    options.call = f"run({getattr(build, '__name__', 'build')}, control={control!r}, name={name!r}, argv={{}})"
+    options.script = None if options.control else script
+    options.run = control if options.control else name
+    options.name = options.run + suffix(options.data)
+    options.control_name = control + suffix(options.data) if control else None
+    lower = options.name.casefold()  # on macOS and Windows `a.png` is `A.png`
+    if lower in ("comparison", "comparison-shapes") or lower.endswith(".attention"):
+        parser.error(f"{options.name} would overwrite another run's pictures: give the script another name")
     if options.look and not (checkpoint := options.out / f"{options.name}.pt").exists():
-        parser.error(f"{checkpoint}, written after each epoch, is not there to look at: train first, without --look")
+        parser.error(f"no checkpoint {checkpoint}: train first, without --look")
     return options

@@ -6,31 +6,43 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+import zlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from support.data.dataset import Data, checksum
-from support.errors import quote
+from support.errors import again, command
 from support.files import replacing
+from support.run.command_line import takes_block
 
-DATA = ("data", "checksum")
+DATA = ("checksum",)  # whatever the folder is called
 TRAINING = ("seed", "batch_size", "lr", "precision")
 ALIKE = (*DATA, *TRAINING)  # of a run and its control, so that they differ by the block alone
 
 
-def gather(options: argparse.Namespace, data: Data, model: nn.Module, control: str | None) -> dict:
-    """The facts of a run that starts now, on this machine; `control` is the name of another run."""
+def count_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def gather(
+    options: argparse.Namespace, data: Data, model: nn.Module, build: Callable[..., nn.Module] | None = None
+) -> dict:
+    """The facts of a run that starts now, on this machine; `build` gives its control's number of parameters."""
     on_gpu = options.device.type == "cuda"
+    has_control = options.control_name and not options.control
+    reference = build(num_classes=len(data.classes), block=None) if has_control and takes_block(build) else None
     return {
-        "script": options.script.stem,
-        **options.model_flags,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "script": options.run,
+        "script_checksum": options.script and f"{zlib.crc32(options.script.read_bytes()):08x}",
+        "parameters": count_parameters(model),
+        "classes": data.classes,
         "data": data.name,
         "checksum": checksum(data),
-        "control": control,
+        "control": options.control_name if has_control else None,
+        "control_parameters": reference and count_parameters(reference),
         "seed": options.seed,
         "batch_size": options.batch_size,
         "lr": options.lr,
@@ -63,33 +75,39 @@ def differences(facts: dict, others: dict, keys: Iterable[str]) -> list[str]:
     return [key for key in keys if facts.get(key) != others.get(key)]
 
 
-def why_no_control(folder: Path, facts: dict, options: argparse.Namespace) -> str | None:
-    """Why the control in a run's folder is not drawn beside it, and what to type for one that is."""
-    control = read_facts(folder / f"{facts['control']}.json")
-    if "parameters" not in control or not (different := differences(control, facts, ALIKE)):
+def is_control(control: dict, facts: dict) -> bool:
+    """Whether a run with the first facts is the control of one with the second: the same but for the block."""
+    parameters = facts.get("control_parameters") or control.get("parameters")  # None: not known
+    return not differences(control, facts, ALIKE) and control.get("parameters") == parameters
+
+
+def why_no_control(facts: dict, options: argparse.Namespace) -> str | None:
+    """Why the control in a run's folder is not drawn beside it, and what to do about it."""
+    control, name = read_facts(options.out / f"{facts['control']}.json"), facts["control"]
+    if "parameters" not in control or is_control(control, facts):
         return None
-    model_flags = {name: control[name] for name in list(control)[1 : list(control).index("parameters")]}
-    same = {name.replace("_", "-"): facts[name] for name in TRAINING}
-    typed = model_flags | {"epochs": options.epochs} | same | {"data": options.data, "out": options.out}
-    command = ["python", f"{control.get('script')}.py"]
-    for name, value in typed.items():
-        command += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
-    others = ", ".join(f"{key} {control.get(key)}, not {facts[key]}" for key in different)
-    return f"Drawn without its control {facts['control']}, which has {others}. To match: {quote(command)}"
+    if different := differences(control, facts, ALIKE):
+        flags = {"epochs": options.epochs, **{key: facts[key] for key in TRAINING}}
+        flags |= {"data": options.data, "out": options.out}
+        words = [word for key, value in flags.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+        others = ", ".join(f"{key} {control.get(key)}, not {facts[key]}" for key in different)
+        to_match = command(options, "--control", *words)
+        return f"Control {name} is not shown because it was trained with {others}. To train a matching one: {to_match}"
+    of_other = other_network(options.out / f"{name}.json", control, facts["control_parameters"])
+    return f"Control {name} is not shown: {of_other}"
 
 
-def from_checkpoint(saved: dict, now: dict) -> dict:
-    """The facts in a checkpoint, in the order of those of now; null is what it does not know.
+def other_network(path: Path, control: dict, parameters: int) -> str:
+    count = f"{path} has {control['parameters']:,} parameters, this script's network without its block {parameters:,}"
+    return f"{count}: give the control another name, where the script calls run"
 
-    One from before there were facts has settings, which lack the machine; its parameters and control are those of
-    now, which follow from its network.
-    """
-    known = saved.get("facts")
-    if known is None:
-        data, _, sum_ = saved["settings"]["data"].removesuffix(")").rpartition(" (")
-        network = {key: now[key] for key in ("parameters", "control")}
-        known = {**network, **saved["settings"], "data": data, "checksum": sum_}
-    return {key: known.get(key) for key in now}
+
+def missing_control(facts: dict, options: argparse.Namespace) -> str | None:
+    """What to type for a control where a run's folder has none."""
+    if not facts["control"] or read_facts(options.out / f"{facts['control']}.json"):
+        return None
+    train, draw = again(options, "--control"), again(options, "--look")
+    return f"To train its control, the same network without the block: {train}; then, to draw both: {draw}"
 
 
 def write_facts(path: Path, facts: dict) -> None:

@@ -4,17 +4,26 @@ import argparse
 import io
 import math
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from support.data.dataset import Data
-from support.errors import UserError, continue_command, quote
+from support.errors import UserError, again, continue_command
 from support.files import remove_leftovers, replacing, set_aside
-from support.run.command_line import suffix
-from support.run.facts import DATA, TRAINING, differences, from_checkpoint, gather, why_no_control, write_facts
+from support.run.facts import (
+    DATA,
+    TRAINING,
+    differences,
+    gather,
+    missing_control,
+    other_network,
+    read_facts,
+    why_no_control,
+    write_facts,
+)
 from support.run.history import Epoch, write_csv
 
 
@@ -32,7 +41,9 @@ def load_checkpoint(
             if broken := parts.testzip():  # torch.load does not look at checksums
                 raise ValueError(broken)
         saved = torch.load(path, map_location="cpu", weights_only=True)  # runs no code that the file holds
-        facts = from_checkpoint(saved, now)
+        facts = saved.get("facts", {})
+        if facts.keys() != now.keys():
+            raise UserError(f"{path} is of another version of this project: {advice}", 2)
         for key in differences(facts, now, same):
             other = f"{key} {facts[key]}, not {now[key]}"
             raise UserError(f"{path} was trained with {other}: use the same value, or {advice}", 2)
@@ -63,7 +74,7 @@ class Record:
 
     Args:
         options: as `command_line.parse` gives them.
-        control: the name of the run that this one is to be compared with; its own is that of none.
+        build: as `run` takes it.
     """
 
     def __init__(
@@ -72,25 +83,37 @@ class Record:
         data: Data,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        control: str | None,
+        build: Callable[..., nn.Module],
     ):
         self.options, self.data, self.model, self.optimizer = options, data, model, optimizer
-        control = f"{control}{suffix(options.data)}" if control else None
-        self.facts = gather(options, data, model, None if control == options.name else control)
+        self.facts = gather(options, data, model, build)
         self.checkpoint, self.csv = (options.out / f"{options.name}.{kind}" for kind in ("pt", "csv"))
         self.history: list[Epoch] = []
         self.epochs = options.epochs  # that the run has when it is done
 
     def __enter__(self) -> "Record":
         self.go_back()
-        if why := why_no_control(self.options.out, self.facts, self.options):
+        if why := why_no_control(self.facts, self.options):
             print(why)
         return self
 
+    def refuse_another_control(self) -> None:
+        """Scripts with the same network share a control's files, which another network is not to continue or replace.
+
+        Raises:
+            UserError: they are of another network on the same data.
+        """
+        path = self.csv.with_suffix(".json")
+        there = read_facts(path)
+        same_data = self.options.control and not differences(there, self.facts, DATA)
+        if same_data and there.get("parameters") != self.facts["parameters"]:
+            raise UserError(other_network(path, there, self.facts["parameters"]), 2)
+
     def go_back(self) -> None:
         """To what the run's files hold, as far as the user wants that."""
+        self.refuse_another_control()
         options = self.options
-        network = ["script", *options.model_flags, *DATA]
+        network = ["script", *DATA]
         if options.look:
             self.load(network, "train anew, without --look")  # however the network was trained
             self.epochs = len(self.history)  # so there is nothing to train
@@ -106,9 +129,10 @@ class Record:
 
     def load(self, same: list[str], advice: str) -> None:
         """Goes back to the checkpoint, whose facts are the run's, whatever is typed or on whatever machine now."""
-        self.history, self.facts = load_checkpoint(
-            self.checkpoint, self.facts, same, self.model, self.optimizer, advice
-        )
+        now = self.facts
+        self.history, self.facts = load_checkpoint(self.checkpoint, now, same, self.model, self.optimizer, advice)
+        if differences(self.facts, now, ["script_checksum"]):
+            print(f"{self.options.script} was edited since this run began; the run continues with it as it is now")
         write_facts(self.csv.with_suffix(".json"), self.facts)
 
     def __exit__(self, kind: type | None, error: BaseException | None, _) -> None:
@@ -116,7 +140,7 @@ class Record:
             raise UserError("stopped before the first epoch was done: nothing to continue", 130) from None
         if kind is KeyboardInterrupt:
             done = f"stopped after epoch {len(self.history)}"
-            raise UserError(f"{done}; continue with: {continue_command()}", 130) from None
+            raise UserError(f"{done}; continue with: {continue_command(self.options)}", 130) from None
 
     def epochs_to_train(self) -> range:
         """The numbers of the epochs that are missing, after --resume or without it; none with --look."""
@@ -163,5 +187,9 @@ class Record:
 
     def set_earlier_run_aside(self) -> None:
         place = set_aside(self.options.out, self.options.name)
-        way_back = quote(["--out", str(place), "--resume"])
-        print(f"The earlier run of that name is kept in {place}; to continue it, start it as before, with {way_back}")
+        way_back = again(self.options, "--out", str(place), "--resume")
+        print(f"Moved the previous run with this name to {place}. To resume that one: {way_back}")
+
+    def what_is_missing(self) -> str | None:
+        """What to type for the control, where the folder has none."""
+        return missing_control(self.facts, self.options)
