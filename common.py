@@ -21,9 +21,10 @@ from support.data.shapes import draw_shapes
 from support.errors import UserError, plain_errors, quiet_exit
 from support.files import holding
 from support.run import command_line
-from support.run.cpu import tuned_cpu
-from support.run.cuda_graph import graphed
-from support.run.gpu import memory_format, tuned_gpu
+from support.run.cuda_graph import GraphedStep
+from support.run.device import memory_order, tuned
+from support.run.facts import missing_control
+from support.run.record import Epoch, Record
 from support.terminal import bar
 
 # ---- data ----------------------------------------------------------------------------------------------
@@ -207,7 +208,7 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor, precision: str = 
     """Mean loss, and accuracy in percent, over images (N, 3, 32, 32) uint8."""
     model.eval()
     losses, correct = [], []
-    # on a CPU larger batches are hardly faster, and would make the heap that `tuned_cpu` keeps grow
+    # on a CPU larger batches are hardly faster, and would make the heap that `fast_cpu` keeps grow
     batch_size = 64 if images.device.type == "cpu" else 1000
     for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
@@ -236,41 +237,46 @@ def run(
         argv: the command line's words; by default what was typed. In a notebook's cell give `name` and `argv`.
     """
     options = command_line.parse(build, control, name, argv)
-    with plain_errors(options), holding(options.out, options.name), tuned_cpu(options.device, options.precision):
+    with plain_errors(options), holding(options.out, options.name):
         # here, since --help need not wait for matplotlib; before training, so that a missing package shows now
         from support.pictures import attention_picture
-        from support.pictures.drawing import Drawing
-        from support.run.history import Epoch
-        from support.run.record import Record
+        from support.pictures.comparison import draw_curves
 
         data = load_data(options.data)
         set_seed(options.seed, epoch=0)
         without_block = {"block": None} if options.control else {}
         model = build(num_classes=len(data.classes), **without_block)
-        layout = memory_format(options.device, options.precision)
+        layout = memory_order(options.device, options.precision)
         model.to(options.device, memory_format=layout)
         optimizer = torch.optim.Adam(model.parameters(), lr=options.lr, fused=True)
-        step = graphed(train_step, options.device)
+        graph = options.device.type == "cuda" and not options.no_graph
+        step = GraphedStep(train_step) if graph else train_step
 
-        tuned = tuned_gpu(options.device, options.precision, model)
-        with tuned, Record(options, data, model, optimizer, build) as record, Drawing(record) as drawing:
+        tuning = tuned(model, options.device, options.precision)
+        with tuning, Record(options, data, model, optimizer, build) as record:
             print(
                 f"{options.name}: {record.facts['parameters']:,} parameters on {options.device} in {options.precision}"
                 f"; {data.name}: {len(data.train_labels):,} images to train, {len(data.test_labels):,} to test",
                 flush=True,
             )
-            train_images, train_labels, test_images, test_labels = data.on(options.device, layout)
-            for epoch in record.epochs_to_train():
-                start = time.perf_counter()
-                set_seed(options.seed, epoch)
-                progress = f"Epoch [{epoch}/{record.epochs}]"
-                trained = train_epoch(
-                    model, optimizer, train_images, train_labels, options.batch_size, options.precision, progress, step
-                )
-                tested = evaluate(model, test_images, test_labels, options.precision)
-                record.add(Epoch(epoch, *trained, *tested, time.perf_counter() - start))
-                drawing.after_epoch()
+            tensors = data.on(options.device, layout)
+            train, test = tensors[:2], tensors[2:]
+            next_drawing = 0.0
+            try:
+                for epoch in record.epochs_to_train():
+                    start = time.perf_counter()
+                    set_seed(options.seed, epoch)
+                    bar_name = f"Epoch [{epoch}/{record.epochs}]"
+                    trained = train_epoch(
+                        model, optimizer, *train, options.batch_size, options.precision, bar_name, step
+                    )
+                    tested = evaluate(model, *test, options.precision)
+                    record.add(Epoch(epoch, *trained, *tested, time.perf_counter() - start))
+                    if time.monotonic() > next_drawing and epoch < record.epochs:
+                        next_drawing = draw_curves(record)
+            finally:  # also after Ctrl-C
+                draw_curves(record)
             attention_picture.draw(record)
         print(f"Done: {options.out / options.name}.png and {options.out / options.name}.attention.png")
-        if missing := record.what_is_missing():
+        if missing := missing_control(record.facts, options):
             print(missing)

@@ -13,7 +13,7 @@ from networks import NETWORKS, ROOT
 
 from support.errors import UserError
 from support.run.facts import differences, read_facts
-from support.run.history import Epoch, read_csv
+from support.run.record import Epoch, read_csv
 
 RUNS = ROOT / "benchmarks" / "runs"
 SEEDS = range(10)

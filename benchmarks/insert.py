@@ -28,7 +28,7 @@ from support.run.cpu import tuned_cpu
 from support.run.cuda_graph import graphed
 from support.run.facts import gather, write_facts
 from support.run.gpu import memory_format, tuned_gpu
-from support.run.history import Epoch, read_csv, write_csv
+from support.run.record import Epoch, read_csv, write_csv
 
 BLOCKS = ["SE", "CBAM", "SE-Twice", "CBAM-Four", "SE-Gradually", "CBAM-Gradually", "Self", "Multi-Head"]
 ResNet8 = load("ResNet-8")

@@ -41,7 +41,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from support.errors import UserError, finish
 from support.run.command_line import Parser
 from support.run.facts import read_facts
-from support.run.history import Epoch
+from support.run.record import Epoch
 
 EPOCHS = (1, 10, 30, 50, 100)  # in the tables beside the published figures
 

@@ -35,7 +35,7 @@ from support.run.command_line import (
     suffix,
     writable_folder,
 )
-from support.run.history import read_csv
+from support.run.record import read_csv
 from support.terminal import shows_bars
 
 

@@ -83,6 +83,11 @@ def plain_errors(options: argparse.Namespace) -> Iterator[None]:
         if error.filename and options.out not in Path(error.filename).parents:  # opened by the user's own code
             raise
         finish(f"cannot write ({error}); fix the problem, then continue with: {continue_command(options)}", 1)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        advice = f"use another --batch-size than {options.batch_size}"
+        finish(f"the last batch of an epoch has one image, from which batch norm cannot learn: {advice}", 1)
     except (RuntimeError, MemoryError) as error:
         on_gpu, on_cpu = "out of memory" in str(error), "allocate memory" in str(error)
         if not (on_gpu or on_cpu or isinstance(error, MemoryError)):

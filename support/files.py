@@ -2,8 +2,9 @@
 
 import glob
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout  # comes with torch
@@ -13,27 +14,25 @@ from support.errors import UserError
 
 @contextmanager
 def holding(folder: Path, name: str) -> Iterator[None]:
-    """Keeps a run's name in a folder to this process, by a lock on `<name>.lock`, which ends with the process.
+    """Keeps a run's name in a folder to this process, by a lock on `.<name>.lock`, which ends with the process.
 
     Where the file system has no locks, it says so and continues without.
 
     Raises:
         UserError: another process holds the name.
     """
-    lock = FileLock(folder / f"{name}.lock", timeout=0)
+    lock = FileLock(folder / f".{name}.lock", timeout=0)
     try:
         lock.acquire()
     except Timeout:
-        advice = "wait until it has ended, or give another --out"
+        advice = "wait for it to finish or use another --out"
         raise UserError(f"another run of {name} is in progress in the folder {folder}: {advice}", 2) from None
     except (OSError, NotImplementedError) as error:  # the second: older versions of filelock
-        print(f"{lock.lock_file} cannot be locked ({error}): start no other run of that name in this folder meanwhile")
+        print(f"{lock.lock_file} cannot be locked ({error}): do not start another run with this name in this folder")
     try:
         yield
     finally:
-        with suppress(OSError):  # Windows removes no open file: there filelock does it, on releasing
-            Path(lock.lock_file).unlink()  # while it is held, since filelock takes no lock on a file that is gone
-        lock.release()
+        lock.release()  # the file stays: to remove it could let two processes lock files of that name
 
 
 @contextmanager
@@ -53,13 +52,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 # of the files that a run has to itself; the checkpoint last, since it stands for the others
-ENDINGS = (".csv", ".json", ".png", ".attention.png", ".pt")
+ENDINGS = (".csv", ".json", ".png", ".attention.png", ".photo.png", ".pt")
 
 
 def remove_leftovers(folder: Path, name: str) -> None:
-    """Removes what a run that was killed while it wrote has left of `replacing`."""
+    """Removes what runs that were killed while they wrote have left of `replacing`."""
     for ending in ENDINGS:
         for leftover in folder.glob(f"{glob.escape(name + ending)}.[0-9]*.tmp"):
+            leftover.unlink(missing_ok=True)
+    for leftover in folder.glob("comparison*.png.[0-9]*.tmp"):
+        if time.time() - leftover.stat().st_mtime > 3600:  # not one that another run is writing now
             leftover.unlink(missing_ok=True)
 
 

@@ -1,17 +1,33 @@
 """The comparison of a folder's runs with their controls."""
 
 import math
+import time
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from support.pictures.curves import CONTROL_LINE, draw, gain, read_control, set_epochs, shown_name
+from support.pictures.curves import CONTROL_LINE, draw, gain, plot_run, read_control, set_epochs, shown_name
 from support.pictures.style import COLOURS, DPI, OTHER_COLOUR, TEXT_GREY, WIDTH, default_style, save, shorten
+from support.run.command_line import suffix
 from support.run.facts import DATA, differences, read_facts
-from support.run.history import Epoch, read_csv
+from support.run.record import Epoch, Record, read_csv
 
 COLUMNS = 4
+
+
+def draw_curves(record: Record) -> float:
+    """Draws a run's curves and the comparison of its folder; returns when they may be drawn again.
+
+    That is in half a minute, or later where drawing takes so long that it would slow training down.
+    """
+    start = time.monotonic()
+    if record.history:
+        picture, folder = record.csv.with_suffix(".png"), record.csv.parent
+        record.update(picture, plot_run, record.csv, record.history, record.epochs, record.facts)
+        path = folder / f"comparison{suffix(record.options.data)}.png"
+        record.update(path, plot_comparison, read_folder(folder, record.facts), record.data.name)
+    return time.monotonic() + max(30, 10 * (time.monotonic() - start))
 
 
 def read_folder(folder: Path, facts: dict) -> dict[str, tuple[list[Epoch], list[Epoch]]]:

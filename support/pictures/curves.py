@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from support.data.dataset import printable
 from support.pictures.style import DPI, GREY, GRID_GREY, TEXT_GREY, WIDTH, default_style, save, shorten
 from support.run.facts import is_control, read_facts
-from support.run.history import Epoch, read_csv
+from support.run.record import Epoch, read_csv
 
 TRAIN, TEST = "#0072B2", "#D55E00"
 CONTROL_LINE = {"color": GREY, "linestyle": "--", "linewidth": 1}

@@ -47,8 +47,8 @@ def find_device(name: str) -> torch.device:
         torch.ones(1, device=device).item()
     except Exception as error:  # each backend has its own way to say no
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        which = f"{name!r}, which auto has found," if typed == "auto" else repr(name)
-        raise argparse.ArgumentTypeError(f"{which} cannot compute here ({reason}): give --device cpu") from error
+        which = f"--device auto chose {name!r}, which" if typed == "auto" else repr(name)
+        raise argparse.ArgumentTypeError(f"{which} is not usable ({reason}); use --device cpu") from error
     return device
 
 
@@ -77,7 +77,7 @@ def refuse_tf32(parser: Parser, options: argparse.Namespace) -> None:
     on_gpu = options.device.type == "cuda" and not torch.version.hip
     if not on_gpu or torch.cuda.get_device_capability(options.device) < (8, 0):
         needs = "needs an NVIDIA GPU of the Ampere generation or newer"
-        parser.error(f"--precision tf32 {needs}, and the device is {options.device}: give fp32 or bf16")
+        parser.error(f"--precision tf32 {needs}, but the device is {options.device}; use fp32 or bf16")
 
 
 def make_parser(name: str) -> Parser:
@@ -85,33 +85,31 @@ def make_parser(name: str) -> Parser:
     parser = Parser(
         prog=name if in_cell() else Path(sys.argv[0]).name,
         description=f"{description} Writes plots, a CSV file, the run's facts and a checkpoint to the --out folder.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    add("--epochs", type=positive_int, default=100, help="passes over the training images")
-    add("--batch-size", type=positive_int, default=64, help="images in a training step")
-    add("--lr", type=positive_float, default=0.001, help="Adam's learning rate")
-    add("--seed", type=non_negative_int, default=0, help="same seed, machine and number of threads, same result")
-    add("--device", type=find_device, default="auto", help="auto: CUDA, else MPS, else CPU; or a torch device")
-    add(
-        "--precision",
-        choices=PRECISIONS,
-        default="fp32",
-        help="bf16: autocast; tf32: fp32 in TF32, on NVIDIA GPUs since Ampere",
+
+    def value(flag: str, meaning: str, **kind) -> None:
+        parser.add_argument(flag, help=f"{meaning} (default: %(default)s)", **kind)
+
+    def switch(flag: str, meaning: str, **kind) -> None:
+        parser.add_argument(flag, help=meaning, action="store_true", **kind)
+
+    value("--epochs", "passes over the training images", type=positive_int, default=100)
+    value("--batch-size", "images in a training step", type=positive_int, default=64)
+    value("--lr", "Adam's learning rate", type=positive_float, default=0.001)
+    value("--seed", "same seed, machine and number of threads: same result", type=non_negative_int, default=0)
+    value("--device", "auto: CUDA, else MPS, else CPU; or a torch device", type=find_device, default="auto")
+    precision = "bf16: autocast; tf32: fp32 in TF32, on NVIDIA GPUs since Ampere"
+    value("--precision", precision, choices=PRECISIONS, default="fp32")
+    data = (
+        "a folder with CIFAR-10, or to download it into; or an image tree, train/<class>/* and test/<class>/*; or the "
     )
-    add(
-        "--data",
-        default=DATA_FOLDER,
-        help="a folder with CIFAR-10, or to download it into; or an image tree, train/<class>/* and "
-        "test/<class>/*; or the word shapes, for images that the program draws",
-    )
-    add("--out", type=writable_folder, default="plots", help="output folder")
-    off = {"action": "store_true", "default": argparse.SUPPRESS}  # whose default --help need not show
-    add("--control", **off, help="train the same network without the block, its control, under the control's name")
-    add("--resume", **off, help="continue an interrupted run")
-    add("--look", **off, help="redraw a trained run's pictures without training")
-    parser.set_defaults(control=False, resume=False, look=False)
+    value("--data", f"{data}word shapes, for images that the program draws", default=DATA_FOLDER)
+    value("--out", "output folder", type=writable_folder, default="plots")
+    switch("--control", "train the same network without the block, under the name that scripts with this network share")
+    switch("--resume", "continue an interrupted run")
+    switch("--look", "redraw a trained run's pictures without training")
+    switch("--no-graph", "on an NVIDIA GPU, train step by step, without a CUDA graph")
     return parser
 
 
@@ -152,7 +150,7 @@ def parse(
     options.name = options.run + suffix(options.data)
     options.control_name = control + suffix(options.data) if control else None
     lower = options.name.casefold()  # on macOS and Windows `a.png` is `A.png`
-    if lower in ("comparison", "comparison-shapes") or lower.endswith(".attention"):
+    if lower in ("comparison", "comparison-shapes") or lower.endswith((".attention", ".photo")):
         parser.error(f"{options.name} would overwrite another run's pictures: give the script another name")
     if options.look and not (checkpoint := options.out / f"{options.name}.pt").exists():
         parser.error(f"no checkpoint {checkpoint}: train first, without --look")

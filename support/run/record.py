@@ -1,4 +1,4 @@
-"""What is kept of a run: its history, the files that hold it, and resuming from them with --resume or --look."""
+"""What is kept of a run: its epochs, the files that hold them, and resuming from these with --resume or --look."""
 
 import argparse
 import io
@@ -6,6 +6,7 @@ import math
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -18,13 +19,42 @@ from support.run.facts import (
     TRAINING,
     differences,
     gather,
-    missing_control,
     other_network,
     read_facts,
     why_no_control,
     write_facts,
 )
-from support.run.history import Epoch, write_csv
+
+
+class Epoch(NamedTuple):
+    """A line of a run's CSV: mean losses, accuracies in percent, wall time of training and testing."""
+
+    epoch: int
+    train_loss: float
+    train_acc: float
+    test_loss: float
+    test_acc: float
+    seconds: float
+
+
+def write_csv(path: Path, history: list[Epoch]) -> None:
+    rows = [
+        f"{e.epoch},{e.train_loss:.6f},{e.train_acc:.3f},{e.test_loss:.6f},{e.test_acc:.3f},{e.seconds:.2f}"
+        for e in history
+    ]
+    with replacing(path) as temporary:
+        temporary.write_bytes("\n".join([",".join(Epoch._fields), *rows, ""]).encode())
+
+
+def read_csv(path: Path) -> list[Epoch]:
+    """The run in a CSV; an empty list where the file is missing or no run's."""
+    try:
+        header, *rows = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines() if line]
+        if tuple(header) != Epoch._fields:
+            return []
+        return [Epoch(int(epoch), *map(float, values)) for epoch, *values in rows]
+    except (OSError, ValueError, TypeError):
+        return []
 
 
 def load_checkpoint(
@@ -87,11 +117,15 @@ class Record:
     ):
         self.options, self.data, self.model, self.optimizer = options, data, model, optimizer
         self.facts = gather(options, data, model, build)
-        self.checkpoint, self.csv = (options.out / f"{options.name}.{kind}" for kind in ("pt", "csv"))
+        self.checkpoint, self.csv, self.json = (
+            options.out / f"{options.name}.{kind}" for kind in ("pt", "csv", "json")
+        )
         self.history: list[Epoch] = []
         self.epochs = options.epochs  # that the run has when it is done
+        self.old: set[Path] = set()  # files that could not be brought up to date
 
     def __enter__(self) -> "Record":
+        self.refuse_another_control()
         self.go_back()
         if why := why_no_control(self.facts, self.options):
             print(why)
@@ -103,27 +137,24 @@ class Record:
         Raises:
             UserError: they are of another network on the same data.
         """
-        path = self.csv.with_suffix(".json")
-        there = read_facts(path)
+        there = read_facts(self.json)
         same_data = self.options.control and not differences(there, self.facts, DATA)
         if same_data and there.get("parameters") != self.facts["parameters"]:
-            raise UserError(other_network(path, there, self.facts["parameters"]), 2)
+            raise UserError(other_network(self.json, there, self.facts["parameters"]), 2)
 
     def go_back(self) -> None:
         """To what the run's files hold, as far as the user wants that."""
-        self.refuse_another_control()
         options = self.options
-        network = ["script", *DATA]
         if options.look:
-            self.load(network, "train anew, without --look")  # however the network was trained
+            self.load(["script", *DATA], "train anew, without --look")  # however the network was trained
             self.epochs = len(self.history)  # so there is nothing to train
             return
         remove_leftovers(options.out, options.name)
         if options.resume and self.checkpoint.exists():
-            self.load([*network, *TRAINING], "start afresh, without --resume")
+            self.load(["script", *DATA, *TRAINING], "start afresh, without --resume")
             if (done := len(self.history)) > self.epochs:
                 raise UserError(f"{self.checkpoint} has {done} epochs already: raise --epochs", 2)
-            write_csv(self.csv, self.history)  # which is behind if a kill came between
+            self.update(self.csv, write_csv, self.history)  # which is behind if a kill came between
         elif options.resume:
             print(f"{self.checkpoint} not found: starting with epoch 1")
 
@@ -132,15 +163,17 @@ class Record:
         now = self.facts
         self.history, self.facts = load_checkpoint(self.checkpoint, now, same, self.model, self.optimizer, advice)
         if differences(self.facts, now, ["script_checksum"]):
-            print(f"{self.options.script} was edited since this run began; the run continues with it as it is now")
-        write_facts(self.csv.with_suffix(".json"), self.facts)
+            print(f"{self.options.script} was edited after this run began; the run goes on with it as it is now")
+        self.update(self.json, write_facts, self.facts)
 
     def __exit__(self, kind: type | None, error: BaseException | None, _) -> None:
         if kind is KeyboardInterrupt and not self.history:
-            raise UserError("stopped before the first epoch was done: nothing to continue", 130) from None
+            raise UserError("stopped before the first epoch finished; nothing was saved", 130) from None
         if kind is KeyboardInterrupt:
             done = f"stopped after epoch {len(self.history)}"
             raise UserError(f"{done}; continue with: {continue_command(self.options)}", 130) from None
+        if self.old:
+            print(f"Not up to date, since they could not be written: {', '.join(map(str, sorted(self.old)))}")
 
     def epochs_to_train(self) -> range:
         """The numbers of the epochs that are missing, after --resume or without it; none with --look."""
@@ -153,7 +186,7 @@ class Record:
             UserError: a loss is not finite; what the epochs before gave is kept.
         """
         if not math.isfinite(epoch.train_loss + epoch.test_loss):
-            kept = f"; what {len(self.history)} epochs gave is kept in {self.options.out}" if self.history else ""
+            kept = f"; the first {len(self.history)} epochs are saved in {self.options.out}" if self.history else ""
             raise UserError(
                 f"the loss of epoch {epoch.epoch} is not finite: try --lr {self.options.lr / 10:g}, "
                 f"or look for nan in what the model's blocks return{kept}"
@@ -167,12 +200,13 @@ class Record:
         )
 
     def save(self, epoch: Epoch) -> None:
-        """Brings the checkpoint, the CSV and the JSON up to date, the checkpoint first: the rest follows from it."""
+        """Writes the checkpoint, then the CSV and the JSON, which could be made from it again."""
         history = [*self.history, epoch]
         contents = {
             "facts": self.facts,
             "history": [tuple(epoch) for epoch in history],
-            "model": self.model.state_dict(),
+            # contiguous, as other programs expect weights
+            "model": {name: tensor.contiguous() for name, tensor in self.model.state_dict().items()},
             "optimizer": self.optimizer.state_dict(),
         }
         buffer = io.BytesIO()  # since torch.save does not survive a full disk
@@ -182,14 +216,20 @@ class Record:
             if len(history) == 1 and self.checkpoint.exists():  # only now is there something to put in its place
                 self.set_earlier_run_aside()
         self.history.append(epoch)  # which counts from here on, since it can be continued from
-        write_csv(self.csv, self.history)
-        write_facts(self.csv.with_suffix(".json"), self.facts)
+        self.update(self.csv, write_csv, self.history)
+        self.update(self.json, write_facts, self.facts)
+
+    def update(self, path: Path, write: Callable, *contents) -> None:
+        """Writes a file anew. One that another program has open, or another user owns, is tried again later."""
+        try:
+            write(path, *contents)
+            self.old.discard(path)
+        except PermissionError as error:
+            if path not in self.old:
+                print(f"cannot write {path} ({error.strerror}): training goes on, the next epoch tries again")
+            self.old.add(path)
 
     def set_earlier_run_aside(self) -> None:
         place = set_aside(self.options.out, self.options.name)
         way_back = again(self.options, "--out", str(place), "--resume")
         print(f"Moved the previous run with this name to {place}. To resume that one: {way_back}")
-
-    def what_is_missing(self) -> str | None:
-        """What to type for the control, where the folder has none."""
-        return missing_control(self.facts, self.options)
