@@ -1,23 +1,20 @@
 """What an NVIDIA GPU alone can show; skipped where there is none."""
 
 import json
-import random
 
-import numpy as np
 import pytest
 import torch
-from helpers import NETWORKS, Process, build, load, rows, run
+from helpers import NETWORKS, SCRIPTS, Process, build, rows, run
 from torch import nn
 
 from common import CNN, evaluate, set_seed, train_epoch, train_step
 from support.data.shapes import draw_shapes
 from support.run.cuda_graph import GraphedStep
-from support.run.gpu import memory_format, tuned_gpu
+from support.run.device import memory_order, tuned
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
 GPU = torch.device("cuda")
-RESNETS = [None, "SE", "Multi-Head", "STN"]
 
 
 @pytest.fixture(scope="module")
@@ -29,15 +26,13 @@ def data():
 @pytest.fixture
 def exact():
     """The settings of a run on a GPU, for what is not of one network."""
-    with tuned_gpu(GPU, "fp32", nn.Conv2d(3, 1, 1).to(GPU)):
+    with tuned(nn.Conv2d(3, 1, 1).to(GPU), GPU, "fp32"):
         yield
 
 
 def network(name: str, dropout: bool = True) -> nn.Module:
-    """One of the nine, `ResNet-8`, or `ResNet-8` with a block."""
     set_seed(0, epoch=0)
-    resnet, _, block = name.partition(" with ")
-    model = load(resnet).build(10, block or None) if resnet == "ResNet-8" else build(name)
+    model = build(name)
     for layer in model.modules():
         if isinstance(layer, nn.Dropout) and not dropout:
             layer.p = 0.0
@@ -46,12 +41,12 @@ def network(name: str, dropout: bool = True) -> nn.Module:
 
 def train(model, data, step, device=GPU, precision="fp32", epochs=2):
     """What a run does: trains and tests by epochs; the figures and the trained tensors."""
-    layout = memory_format(device, precision)
+    layout = memory_order(device, precision)
     model.to(device, memory_format=layout)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001, fused=True)
     images, labels, *test = data.on(device, layout)
     figures = []
-    with tuned_gpu(device, precision, model):
+    with tuned(model, device, precision):
         for epoch in range(1, epochs + 1):
             set_seed(0, epoch)
             figures += train_epoch(model, optimizer, images, labels, 64, precision, step=step)
@@ -63,7 +58,7 @@ def train(model, data, step, device=GPU, precision="fp32", epochs=2):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "tf32"])
-@pytest.mark.parametrize("name", [*NETWORKS, *("ResNet-8" + (f" with {block}" if block else "") for block in RESNETS)])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_graph_trains_as_plain_steps_do(name, precision, data, capsys):
     step = GraphedStep(train_step)
     plain_figures, plain = train(network(name), data, train_step, precision=precision)
@@ -73,67 +68,30 @@ def test_a_graph_trains_as_plain_steps_do(name, precision, data, capsys):
     assert all(map(torch.equal, graphed, plain))
 
 
-class Passes(nn.Module):
-    """Its input, after `what` has been called with the module and the input, for a factor."""
-
-    def __init__(self, what):
-        super().__init__()
-        self.what, self.calls = what, 0
-        self.seen, self.kept = [], torch.zeros(1, device=GPU)
+class Waits(nn.Module):
+    """A block that fetches a value from the GPU, which no graph can hold."""
 
     def forward(self, x):
-        return x * self.what(self, x)
+        return x * (1 + x.mean().item() / 1000)
 
 
-def count(block, x):
-    block.calls += 1
-    return 1 + block.calls / 1000
-
-
-def count_in_a_list(block, x):
-    block.seen.append(0)
-    return 1 + len(block.seen) / 1000
-
-
-def keep(block, x):
-    block.kept = 0.9 * block.kept + 0.1 * x.detach().mean()
-    return 1 + block.kept / 1000
-
-
-REFUSED = {
-    "waits for a value": lambda block, x: 1 + x.mean().item() / 1000,
-    "waits for a shape": lambda block, x: 1 + len(x[x > 0]) / 1e9,
-    "random": lambda block, x: random.choice([0.5, 1.0]),
-    "numpy": lambda block, x: np.random.choice([0.5, 1.0]),
-    "torch on the CPU": lambda block, x: torch.rand(1).item(),
-    "counts": count,
-    "keeps a tensor": keep,
-    "counts in a list": count_in_a_list,
-    "torch on the CPU, seldom": lambda block, x: 1 if torch.rand(()) > 0.001 else 2,
-    "copies from the CPU": lambda block, x: torch.rand(1).to(x.device),
-}
-
-
-@pytest.mark.parametrize("what", REFUSED.values(), ids=REFUSED)
-def test_what_a_graph_would_change_or_cannot_hold_trains_without_it(what, data, capsys):
-    def trained(step):
-        random.seed(0), np.random.seed(0)
-        set_seed(0, epoch=0)
-        return train(CNN((8, 16), hidden=16, attention=lambda channels: Passes(what)), data, step, epochs=1)
-
-    step = GraphedStep(train_step)
-    trained(step)
-    assert step.graph is None and capsys.readouterr().out.count("Trained without a CUDA graph, so more slowly: ") == 1
-
-
-def test_dropout_goes_on_after_a_capture_that_failed(data, monkeypatch):
+def test_training_goes_on_after_a_capture_that_failed(data, capsys):
     """CUDA's random generator is told of a capture, and must learn that it has ended."""
-    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: None)  # so that it fails as late as can be
-    step = GraphedStep(train_step)
-    set_seed(0, epoch=0)
-    block = lambda channels: Passes(REFUSED["waits for a value"])  # noqa: E731
-    figures, _ = train(CNN((8, 16), hidden=16, attention=block), data, step)
-    assert step.graph is None and figures[-2] > 0
+
+    def network():
+        set_seed(0, epoch=0)
+        return CNN((8, 16), hidden=16, attention=lambda channels: Waits())  # with dropout
+
+    plain, step = train(network(), data, train_step), GraphedStep(train_step)
+    assert train(network(), data, step)[0] == plain[0]
+    assert step.graph is None and capsys.readouterr().out.count("Training without a CUDA graph (slower): ") == 1
+
+
+def test_no_graph_is_the_same_to_the_digit(tree, tmp_path):
+    flags = ["--data", tree, "--device", "cuda", "--batch-size", 8, "--epochs", 2]
+    for more in (["--out", "graph"], ["--out", "plain", "--no-graph"]):
+        assert run("SE-Attention", *flags, *more, cwd=tmp_path).status == 0
+    assert rows(tmp_path / "graph" / "SE-Attention.csv") == rows(tmp_path / "plain" / "SE-Attention.csv")
 
 
 def test_memory_does_not_grow(data, exact):
@@ -200,22 +158,31 @@ def test_resuming_is_to_the_digit(script, tree, tmp_path):
     assert all(whole[key].equal(parts[key]) for key in whole)
 
 
+WITHOUT_DROPOUT = """
+from common import CNN, run
+
+def build(num_classes):
+    return CNN(dropout=0.0, num_classes=num_classes)
+
+run(build)
+"""
+
+
 @pytest.mark.parametrize("devices", [("cpu", "cuda", "cpu"), ("cuda", "cpu", "cuda")])
 def test_a_run_continues_on_another_device(devices, tree, tmp_path):
     """Without dropout, whose random numbers differ."""
-    flags = ["--data", tree, "--batch-size", 16, "--dropout", 0]
+    script = tmp_path / "Mine.py"
+    script.write_text(WITHOUT_DROPOUT, encoding="utf-8")
+    flags = ["--data", tree, "--batch-size", 16]
     for epochs, device in enumerate(devices, 1):
-        result = run("CNN", *flags, "--epochs", epochs, "--device", device, "--resume", cwd=tmp_path)
+        result = run(str(script), *flags, "--epochs", epochs, "--device", device, "--resume", cwd=tmp_path)
         assert (result.status, result.err) == (0, "")
-    assert run("CNN", *flags, "--epochs", 3, "--device", "cpu", "--out", "cpu", cwd=tmp_path).status == 0
-    losses = [
-        [float(line.split(",")[1]) for line in rows(tmp_path / out / "CNN-dropout0.csv")[1:]]
-        for out in ("plots", "cpu")
-    ]
+    assert run(str(script), *flags, "--epochs", 3, "--device", "cpu", "--out", "cpu", cwd=tmp_path).status == 0
+    losses = [[float(line.split(",")[1]) for line in rows(tmp_path / out / "Mine.csv")[1:]] for out in ("plots", "cpu")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
-@pytest.mark.parametrize("script", [name for name, network in NETWORKS.items() if not network.flags])
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_every_script_trains_draws_and_looks(script, tree, tmp_path):
     flags = ["--data", tree, "--epochs", 1, "--batch-size", 8]
     result = run(script, *flags, "--device", "cuda:0", cwd=tmp_path, attention=True)

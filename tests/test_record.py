@@ -7,11 +7,12 @@ import random
 import shutil
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import Process, load, make_tree, rows, run
+from helpers import ROOT, Process, load, make_tree, rows, run
 from PIL import Image
 
 posix = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
@@ -30,6 +31,11 @@ def check_whole(out: Path, name: str) -> int:
     if not (out / f"{name}.pt").exists():
         return 0
     return len(torch.load(out / f"{name}.pt", weights_only=True)["history"])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files of a folder, but for locks."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".lock"}
 
 
 @posix
@@ -138,16 +144,10 @@ def test_ctrl_c_between_the_files_of_the_first_epoch(tree, tmp_path):
     assert result.out.count("Epoch [") == 1 and check_whole(tmp_path / "plots", "CNN") == 2
 
 
-def read_in_threads() -> None:
-    from support.data import image_tree
-
-    image_tree.SMALL = 0
-
-
 @posix
 def test_ctrl_c_before_training(tmp_path):
     folder = make_tree(tmp_path / "large", train=1500, test=1)
-    process = Process("CNN", "--data", folder, cwd=tmp_path, prepare=read_in_threads)
+    process = Process("CNN", "--data", folder, cwd=tmp_path)
     while not (tmp_path / "plots").exists():
         time.sleep(0.01)
     time.sleep(0.3)
@@ -173,7 +173,7 @@ def stopped(tree, tmp_path_factory):
         (["--seed", 4], "seed 3, not 4"),
         (["--precision", "bf16"], "precision fp32, not bf16"),
         (["--epochs", 1], "has 2 epochs already"),
-        (["--data", "other"], "data tiny tree"),
+        (["--data", "other"], "was trained with checksum"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
@@ -186,18 +186,42 @@ def test_refuses_to_resume_with_other_settings(changed, says, stopped, tree, tmp
     assert (tmp_path / "plots" / "CNN.pt").read_bytes() == (stopped / "CNN.pt").read_bytes()
 
 
-def test_refuses_to_resume_another_trunk_or_script(tree, tmp_path):
-    small = ["--data", tree, "--epochs", 1, "--widths", 8]
-    assert run("CNN", *small, cwd=tmp_path).status == 0
-    shutil.copy(tmp_path / "plots" / "CNN-8.pt", tmp_path / "plots" / "CNN-8-hidden16.pt")
-    result = run("CNN", *small, "--hidden", 16, "--resume", cwd=tmp_path)
-    assert result.status == 2 and "hidden None, not 16" in result.err
-    shutil.copy(tmp_path / "plots" / "CNN-8.pt", tmp_path / "plots" / "CNN.pt")
-    result = run("CNN", "--data", tree, "--resume", cwd=tmp_path)
-    assert result.status == 2 and "of another network, perhaps of another version of this script" in result.err
-    (tmp_path / "plots" / "CNN-8.pt").rename(tmp_path / "plots" / "SE-Attention.pt")
-    result = run("SE-Attention", "--data", tree, "--resume", cwd=tmp_path)
+def test_refuses_to_resume_another_network_or_script(stopped, tree, tmp_path):
+    (tmp_path / "plots").mkdir()
+    flags = ["--data", tree, "--batch-size", 16, "--lr", 0.002, "--seed", 3, "--resume"]
+    shutil.copy(stopped / "CNN.pt", tmp_path / "plots" / "SE-Attention.pt")
+    result = run("SE-Attention", *flags, cwd=tmp_path)
     assert result.status == 2 and "script CNN, not SE-Attention" in result.err
+    shutil.copy(stopped / "CNN.pt", tmp_path / "plots" / "CNN.pt")
+    wider = tmp_path / "CNN.py"
+    source = (ROOT / "CNN.py").read_text(encoding="utf-8")
+    wider.write_text(source.replace("CNN(num_classes", "CNN((32, 65), num_classes"), encoding="utf-8")
+    result = run(str(wider), *flags, cwd=tmp_path)
+    assert result.status == 2 and "of another network, perhaps of another version of this script" in result.err
+
+
+def test_resuming_an_edited_script_says_so_and_goes_on(tree, tmp_path):
+    """`num_heads`, say, changes what is trained, but no shape of a weight."""
+    script = tmp_path / "Mine.py"
+    source = (ROOT / "Multi-Head Attention.py").read_text(encoding="utf-8")
+    flags = ["--data", tree]
+    script.write_text(source, encoding="utf-8")
+    assert run(str(script), *flags, "--epochs", 1, cwd=tmp_path).status == 0
+    assert "was edited" not in run(str(script), *flags, "--epochs", 2, "--resume", cwd=tmp_path).out
+    script.write_text(source.replace("num_heads: int = 4", "num_heads: int = 8"), encoding="utf-8")
+    result = run(str(script), *flags, "--epochs", 3, "--resume", cwd=tmp_path)
+    assert (result.status, result.out.count("Epoch [")) == (
+        0,
+        1,
+    ) and "Mine.py was edited after this run began" in result.out
+
+
+def test_a_renamed_copy_of_the_data_is_the_same_data(stopped, tree, tmp_path):
+    shutil.copytree(stopped, tmp_path / "plots")
+    shutil.copytree(tree, tmp_path / "renamed")
+    flags = ["--data", "renamed", "--epochs", 3, "--batch-size", 16, "--lr", 0.002, "--seed", 3, "--resume"]
+    result = run("CNN", *flags, cwd=tmp_path)
+    assert (result.status, result.out.count("Epoch [")) == (0, 1)
 
 
 class Bomb:
@@ -247,18 +271,20 @@ def test_a_fresh_start_moves_the_earlier_run_aside(stopped, tree, tmp_path):
     earlier = {path.name: path.read_bytes() for path in plots.glob("CNN*")}
     (plots / "CNN.attention.png.1.tmp").write_bytes(b"half a picture")  # as a kill leaves it
     others = {plots / "CNN-attention.png", plots / "CNN.5.png.1.tmp"}  # of scripts CNN-attention and CNN.5
-    for path in others:
+    others.add(plots / "comparison.png.2.tmp")  # which another run writes now
+    for path in [*others, old := plots / "comparison.png.1.tmp"]:  # and one of a run killed long ago
         path.write_bytes(b"another's")
+    os.utime(old, (0, 0))
     other = make_tree(tmp_path / "other", classes=("dog", "eel"))
     result = run("CNN", "--data", other, "--epochs", 1, cwd=tmp_path)
     place = Path("plots") / "earlier" / "CNN-1"
-    assert result.status == 0 and result.out.count(f"is kept in {place}") == 1
+    assert result.status == 0 and result.out.count(f"Moved the previous run with this name to {place}") == 1
     assert {path.name: path.read_bytes() for path in (tmp_path / place).iterdir()} == earlier
     second = (plots / "CNN.csv").read_bytes()
     assert run("CNN", "--data", other, "--epochs", 1, cwd=tmp_path).status == 0
     assert (plots / "earlier" / "CNN-2" / "CNN.csv").read_bytes() == second
     assert {path.name: path.read_bytes() for path in (tmp_path / place).iterdir()} == earlier
-    assert others <= set(plots.iterdir()) and len(list(plots.glob("*.tmp"))) == 1
+    assert others <= set(plots.iterdir()) and len(list(plots.glob("*.tmp"))) == 2
     flags = ["--data", tree, "--epochs", 3, "--batch-size", 16, "--lr", 0.002, "--seed", 3]
     result = run("CNN", *flags, "--out", place, "--resume", cwd=tmp_path)
     assert result.status == 0 and result.out.count("Epoch [") == 1
@@ -275,9 +301,9 @@ def interrupt() -> None:
 
 def test_a_fresh_start_that_is_stopped_at_once_displaces_nothing(stopped, tree, tmp_path):
     shutil.copytree(stopped, tmp_path / "plots")
-    before = {path.name: path.read_bytes() for path in (tmp_path / "plots").iterdir()}
+    before = contents(tmp_path / "plots")
     assert run("CNN", "--data", tree, cwd=tmp_path, prepare=interrupt).status == 130
-    assert {path.name: path.read_bytes() for path in (tmp_path / "plots").iterdir()} == before
+    assert contents(tmp_path / "plots") == before
 
 
 def limit_files() -> None:
@@ -294,8 +320,8 @@ def test_a_full_disk_costs_nothing_that_was_written(stopped, tree, tmp_path):
     result = run("CNN", *flags, cwd=tmp_path, prepare=limit_files)
     assert result.status == 1 and result.err.count("\n") == 1
     assert "File too large" in result.err and "--resume" in result.err
-    left = {path.name: path.read_bytes() for path in (tmp_path / "plots").iterdir()}
-    assert left == {path.name: path.read_bytes() for path in stopped.iterdir()}
+    left = contents(tmp_path / "plots")
+    assert left == contents(stopped)
     assert run("CNN", *flags, cwd=tmp_path).status == 0
     assert len(rows(tmp_path / "plots" / "CNN.csv")) == 5
 
@@ -304,9 +330,9 @@ def test_a_full_disk_costs_nothing_that_was_written(stopped, tree, tmp_path):
 def test_a_full_disk_at_a_fresh_start_displaces_nothing(stopped, tree, tmp_path):
     shutil.copytree(stopped, tmp_path / "plots")
     result = run("CNN", "--data", tree, "--epochs", 1, cwd=tmp_path, prepare=limit_files)
-    assert result.status == 1 and "File too large" in result.err and "kept" not in result.out
-    left = {path.name: path.read_bytes() for path in (tmp_path / "plots").iterdir()}
-    assert left == {path.name: path.read_bytes() for path in stopped.iterdir()}
+    assert result.status == 1 and "File too large" in result.err and "Moved" not in result.out
+    left = contents(tmp_path / "plots")
+    assert left == contents(stopped)
 
 
 def limit_files_to_pages() -> None:
@@ -319,11 +345,11 @@ def limit_files_to_pages() -> None:
 @posix
 def test_a_full_disk_while_looking(finished, tree):
     plots = finished["CNN"][1] / "plots"
-    before = {path.name: path.read_bytes() for path in plots.iterdir()}
+    before = contents(plots)
     flags = ["--data", tree, "--look"]
     result = run("CNN", *flags, cwd=plots.parent, prepare=limit_files_to_pages, attention=True)
     assert result.status == 1 and result.err.count("\n") == 1 and "File too large" in result.err
-    assert {path.name: path.read_bytes() for path in plots.iterdir()} == before
+    assert contents(plots) == before
 
 
 @posix
@@ -393,50 +419,78 @@ def test_a_block_that_returns_nan_at_once_is_told_of_without_a_word_of_what_is_k
     result = run(str(script), "--data", tree, "--epochs", 2, cwd=tmp_path)
     assert result.status == 1 and result.err.count("\n") == 1
     assert "epoch 1 is not finite" in result.err and "nan" in result.err and "kept" not in result.err
-    assert list((tmp_path / "plots").iterdir()) == []
+    assert contents(tmp_path / "plots") == {}
 
 
-def fail_for_gpu_memory() -> None:
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "--batch-size than 512"),
+        (MemoryError(), "--batch-size than 512"),
+        (
+            ValueError("Expected more than 1 value per channel when training, got"),
+            "last batch of an epoch has one image",
+        ),
+    ],
+)
+def test_what_a_batch_size_cures_is_one_line(error, says, tree, tmp_path):
+    result = run("CNN", "--data", tree, "--batch-size", 512, cwd=tmp_path, prepare=partial(fail_with, error))
+    assert result.status == 1 and result.err.count("\n") == 1 and says in result.err
+
+
+def fail_with(error: Exception) -> None:
     import common
 
-    def out_of_memory(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    def fail(*_):
+        raise error
 
-    common.train_epoch = out_of_memory
-
-
-def fail_for_memory() -> None:
-    import common
-
-    def out_of_memory(*_):
-        raise MemoryError
-
-    common.train_epoch = out_of_memory
-
-
-@pytest.mark.parametrize("failure", [fail_for_gpu_memory, fail_for_memory])
-def test_out_of_memory_names_the_batch_size(failure, tree, tmp_path):
-    result = run("CNN", "--data", tree, "--batch-size", 512, cwd=tmp_path, prepare=failure)
-    assert result.status == 1 and result.err.count("\n") == 1 and "--batch-size than 512" in result.err
+    common.train_epoch = fail
 
 
 def test_final_weights_load_in_the_user_s_own_code(stopped):
-    network = load("CNN").build(num_classes=3)
-    network.load_state_dict(torch.load(stopped / "CNN.pt", weights_only=True)["model"])
+    """Contiguous, as other programs expect them."""
+    weights = torch.load(stopped / "CNN.pt", weights_only=True)["model"]
+    load("CNN").build(num_classes=3).load_state_dict(weights)
+    assert all(weight.is_contiguous() for weight in weights.values())
+
+
+def open_elsewhere(names: str) -> None:
+    """As on Windows where another program has these files open, until the third epoch."""
+    replace = os.replace
+
+    def refuse(source, target):
+        if Path(target).name in names and not Path("plots/third").exists():
+            raise PermissionError(13, "Permission denied", str(target))
+        replace(source, target)
+
+    os.replace = refuse
+
+
+@pytest.mark.parametrize("names", [("CNN.json", "CNN.png"), ("CNN.csv",), ("CNN.pt",)])
+def test_a_file_that_is_open_elsewhere_ends_no_run_unless_it_is_the_checkpoint(names, tree, tmp_path):
+    flags = ["--data", tree, "--epochs", 2]
+    result = run("CNN", *flags, cwd=tmp_path, prepare=partial(open_elsewhere, names), curves=True)
+    if names == ("CNN.pt",):
+        assert result.status == 1 and result.err.count("\n") == 1 and "cannot write" in result.err
+        return
+    assert (result.status, result.err) == (0, "") and result.out.count("training goes on") == len(names)
+    assert f"could not be written: {', '.join(str(Path('plots', name)) for name in names)}" in result.out
+    assert check_whole(tmp_path / "plots", "CNN") == 2
+    (tmp_path / "plots" / "third").touch()  # now they are closed
+    result = run("CNN", *flags, "--resume", cwd=tmp_path, curves=True)
+    assert result.status == 0 and len(rows(tmp_path / "plots" / "CNN.csv")) == 3
+    assert "could not be written" not in result.out and all((tmp_path / "plots" / name).exists() for name in names)
 
 
 def note_drawings() -> None:
     """Writes a line for each drawing of a run's curves: the epochs that it shows."""
-    from support.pictures import curves
-
-    plot_run = curves.plot_run
+    from support.pictures import comparison
 
     def noted(path, csv, history, *rest):
-        plot_run(path, csv, history, *rest)
         with open("drawings.txt", "a", encoding="utf-8") as file:
             file.write(f"{len(history)}\n")
 
-    curves.plot_run = noted
+    comparison.plot_run = noted
 
 
 def test_short_epochs_are_not_drawn_one_by_one(tree, tmp_path):

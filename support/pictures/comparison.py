@@ -26,7 +26,8 @@ def draw_curves(record: Record) -> float:
         picture, folder = record.csv.with_suffix(".png"), record.csv.parent
         record.update(picture, plot_run, record.csv, record.history, record.epochs, record.facts)
         path = folder / f"comparison{suffix(record.options.data)}.png"
-        record.update(path, plot_comparison, read_folder(folder, record.facts), record.data.name)
+        if runs := read_folder(folder, record.facts):  # none where not even a CSV could be written
+            record.update(path, plot_comparison, runs, record.data.name)
     return time.monotonic() + max(30, 10 * (time.monotonic() - start))
 
 
