@@ -121,7 +121,7 @@ def test_a_truncated_archive_is_refused_and_kept(cifar, tmp_path):
 PARAMETERS = {
     "CNN": 545_098,
     "CNN-32-64-128": 356_810,
-    "CNN-64-128-hidden256-dropout0": 2_175_626,
+    "CNN-64-128": 2_175_626,
     "Self-Attention": 382_652,
     "Multi-Head Attention": 439_500,
     "SE-Attention": 359_370,

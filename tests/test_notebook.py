@@ -44,12 +44,65 @@ def execute(client, code: str, seconds: float = 120) -> tuple[str, str]:
             return reply["content"]["status"], "".join(wrote)
 
 
+BLOCK = """
+from torch import nn
+from common import CNN, run
+
+class Twice(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.scale = nn.Linear(1, 1)
+
+    def forward(self, x):
+        return 2 * self.scale.weight * x
+
+def build(num_classes, block=Twice):
+    return CNN(attention=block, num_classes=num_classes)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(kernel, tmp_path_factory):
+    """A folder with a small image tree, in which the kernel works from here on."""
+    folder = tmp_path_factory.mktemp("cells")
+    make_tree(folder / "tree", train=4, test=2)
+    execute(kernel, f"import os, sys\nos.chdir({str(folder)!r})\nsys.path.insert(0, {str(ROOT)!r})")
+    return folder
+
+
 @pytest.mark.parametrize("how", ["%run", "!{sys.executable}"])
-def test_a_script_runs_from_a_cell(how, kernel, tmp_path):
-    tree = make_tree(tmp_path / "tree", train=4, test=2)
-    out = tmp_path / "out"
-    code = f'import sys\n{how} "{ROOT / "SE-Attention.py"}" --data "{tree}" --epochs 1 --out "{out}"'
-    status, wrote = execute(kernel, code)
+def test_a_script_runs_from_a_cell(how, kernel, folder):
+    out = f"out{how[0]}".replace("!", "1").replace("%", "2")
+    status, wrote = execute(kernel, f'{how} "{ROOT / "SE-Attention.py"}" --data tree --epochs 1 --out {out}')
     assert status == "ok" and "Traceback" not in wrote, wrote
-    assert "Epoch [1/1] Train Loss" in wrote and "Done: see" in wrote, wrote
-    assert (out / "SE-Attention.png").exists() and (out / "SE-Attention.attention.png").exists()
+    assert "Epoch [1/1] Train Loss" in wrote and "Done: " in wrote, wrote
+    assert (folder / out / "SE-Attention.png").exists() and (folder / out / "SE-Attention.attention.png").exists()
+    if how == "%run":
+        assert "the same network without the block: %run " in wrote, wrote
+
+
+def test_a_block_from_a_cell(kernel, folder):
+    execute(kernel, BLOCK)
+    status, wrote = execute(kernel, "run(build)")
+    assert (status, wrote.count("\n")) == ("ok", 1) and 'run(build, name="Mine", argv=["--data", "shapes"])' in wrote
+    status, wrote = execute(kernel, 'run(build, "Plain", "Mine", ["--data", "tree", "--epochs", 1])')
+    assert status == "ok" and "Epoch [1/1]" in wrote and (folder / "plots" / "Mine.png").exists(), wrote
+    said = wrote.partition("without the block: ")[2].partition("; then")[0]
+    assert said.startswith("run(build, control='Plain', name='Mine', argv=[") and "'--control']" in said
+    status, wrote = execute(kernel, said)
+    assert status == "ok" and (folder / "plots" / "Plain.png").exists(), wrote
+
+
+@pytest.mark.parametrize("typed", ['["--epochs", "none"]', '["--data", "nowhere"]'])
+def test_what_is_refused_in_a_cell_is_one_line(typed, kernel, folder):
+    status, wrote = execute(kernel, f'run(build, name="Mine", argv={typed})')
+    assert status == "ok" and wrote.count("\n") == 1 and "SystemExit" not in wrote, wrote
+
+
+def test_a_run_that_is_stopped_closes_its_bar(kernel, folder):
+    """IPython keeps the traceback, and so the bar, which would push those of the next run down."""
+    code = "import common\nfrom tqdm import tqdm\ncommon.train_step, before = stop, common.train_step\n"
+    code = f"def stop(*_):\n    raise KeyboardInterrupt\n{code}"
+    code += 'run(build, name="Mine", argv=["--data", "tree", "--out", "stopped"])\ncommon.train_step = before\n'
+    status, wrote = execute(kernel, f"{code}print('open bars:', len(tqdm._instances))")
+    assert status == "ok" and "stopped before the first epoch finished" in wrote and "open bars: 0" in wrote, wrote
