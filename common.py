@@ -7,11 +7,9 @@ calls `run(build)`. What only surrounds a run (files, flags, pictures) is in `su
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,7 +29,7 @@ from support.terminal import bar
 
 
 def load_data(source: str) -> Data:
-    """The data set that `--data` names, images (N, 3, 32, 32) uint8 and labels (N,), to train and to test.
+    """The dataset that `--data` names, images (N, 3, 32, 32) uint8 and labels (N,), to train and to test.
 
     Args:
         source: `shapes`; or a folder with an image tree in it, `train/<class>/*` and `test/<class>/*`; or a
@@ -58,36 +56,24 @@ def load_data(source: str) -> Data:
 
 
 def read_cifar10(folder: Path) -> Data:
-    """CIFAR-10 from a folder that has it, extracted or as an archive, or is to have it (then downloads it).
+    """CIFAR-10 from a folder that has it, extracted or as an archive; otherwise it is downloaded into the folder.
 
     The files are pickles, which can run code when opened: torchvision opens none whose checksum is wrong.
     """
-    # here, not above, since it takes two seconds that other data need not wait for
+    # here, not above, since torchvision takes two seconds to import, which other data need not wait for
     from torchvision.datasets import CIFAR10
-    from torchvision.datasets.utils import check_integrity, extract_archive
 
     from support.data.download import download
 
-    def read() -> Data:
+    try:
         train, test = CIFAR10(folder, train=True), CIFAR10(folder, train=False)
-        # (N, 32, 32, 3) in memory, seen as (N, 3, 32, 32): channels last
-        images = [torch.from_numpy(split.data.copy("C")).permute(0, 3, 1, 2) for split in (train, test)]
-        labels = [torch.tensor(split.targets) for split in (train, test)]
-        return Data("CIFAR-10", train.classes, images[0], labels[0], images[1], labels[1])
-
-    missing = suppress(RuntimeError)  # torchvision's answer to files that are not there or have a wrong checksum
-    with missing:
-        return read()
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "cifar-10.lock"):  # of two scripts started at once, one downloads
-        with missing:
-            return read()
-        archive = folder / CIFAR10.filename
-        if not check_integrity(archive, CIFAR10.tgz_md5):
-            download(archive)
-        print(f"Extracting {archive}", flush=True)
-        extract_archive(archive, folder)
-        return read()
+    except RuntimeError:  # torchvision's answer to files that are missing or have a wrong checksum
+        download(folder)
+        train, test = CIFAR10(folder, train=True), CIFAR10(folder, train=False)
+    # (N, 32, 32, 3) in memory, seen as (N, 3, 32, 32): channels last
+    images = [torch.from_numpy(split.data.copy("C")).permute(0, 3, 1, 2) for split in (train, test)]
+    labels = [torch.tensor(split.targets) for split in (train, test)]
+    return Data("CIFAR-10", train.classes, images[0], labels[0], images[1], labels[1])
 
 
 # ---- the trunk -----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A data set in memory: images, labels, names, checksum, and the scaling of pixels."""
+"""A dataset in memory: images, labels, names, checksum, and the scaling of pixels."""
 
 import zlib
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Data(NamedTuple):
-    """A data set in memory: images (N, 3, 32, 32) uint8, channels last, labels (N,) int64 from 0 to K - 1."""
+    """A dataset in memory: images (N, 3, 32, 32) uint8, channels last, labels (N,) int64 from 0 to K - 1."""
 
     name: str
     classes: list[str]  # K names

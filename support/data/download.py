@@ -1,12 +1,16 @@
-"""CIFAR-10's archive, from the first mirror that delivers it whole."""
+"""CIFAR-10, from the first mirror that delivers it whole."""
 
-import http.client
 import socket
-import ssl
-import urllib.error
+from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
+from ssl import SSLError
+from urllib.error import URLError
 
 import torch
+from filelock import FileLock  # comes with torch
+from torchvision.datasets import CIFAR10
+from torchvision.datasets.utils import check_integrity, extract_archive
 
 from support.errors import UserError
 from support.terminal import shows_bars
@@ -20,25 +24,31 @@ MIRRORS = [
 ]
 SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
 PATIENCE = 20  # seconds to wait for a connection, and for each next piece of data
-
-# what a network can do wrong; not every OSError, since on a full disk the next mirror would not help
-NETWORK_ERRORS = (
-    urllib.error.URLError,
-    http.client.HTTPException,
-    ssl.SSLError,
-    TimeoutError,
-    ConnectionError,
-    RuntimeError,  # a wrong checksum
-    ValueError,  # a senseless length
-)
+# what a network can do wrong, a wrong checksum (RuntimeError) and a length that is no number (ValueError); no other
+# OSError: on a full disk the next mirror would not help
+FAULTS = (URLError, HTTPException, SSLError, TimeoutError, ConnectionError, RuntimeError, ValueError)
 
 
-def download(archive: Path) -> None:
-    """Fetches the CIFAR-10 archive from the first mirror that delivers it whole and unchanged.
+def download(folder: Path) -> None:
+    """Puts CIFAR-10 into a folder: extracts its archive, which it fetches unless it is there whole.
 
     Raises:
-        UserError: no mirror does; the message gives each one's reason.
+        UserError: no mirror delivers the archive.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder / CIFAR10.filename
+    with FileLock(folder / "cifar-10.lock"):  # of two scripts started at the same time, one downloads
+        with suppress(RuntimeError):
+            CIFAR10(folder)
+            return  # since the other one has meanwhile
+        if not check_integrity(archive, CIFAR10.tgz_md5):
+            fetch(archive)
+        print(f"Extracting {archive}", flush=True)
+        extract_archive(archive, folder)
+
+
+def fetch(archive: Path) -> None:
+    """Downloads the archive from the first mirror that delivers it whole and unchanged."""
     for partial in archive.parent.glob(f"{archive.name}.*.partial"):  # left by a run that was killed
         partial.unlink()
     reasons = []
@@ -49,9 +59,8 @@ def download(archive: Path) -> None:
             print(f"Downloading CIFAR-10 (170 MB) from {mirror}", flush=True)
             try:
                 return torch.hub.download_url_to_file(mirror, str(archive), SHA256, progress=shows_bars())
-            except NETWORK_ERRORS as error:
-                reason = getattr(error, "reason", None) or error or type(error).__name__
-                reasons.append(f"\n  {mirror}: {reason}")
+            except FAULTS as error:
+                reasons.append(f"\n  {mirror}: {getattr(error, 'reason', None) or error or type(error).__name__}")
     finally:
         socket.setdefaulttimeout(before)
     raise UserError(

@@ -1,4 +1,4 @@
-"""Images that the program draws: a data set for trying a script out without a download."""
+"""Images that the program draws: a dataset for trying a script out without a download."""
 
 import cmath
 import math
@@ -12,13 +12,13 @@ from support.data.dataset import Data
 
 
 def draw_shapes(train: int = 5000, test: int = 1000) -> Data:
-    """Ten classes of shapes of random place, size, turn and colour, among clutter; always the same images."""
+    """Ten classes of shapes of random position, size, rotation and colour, among clutter; always the same images."""
 
     def polygon(corners: int, *radii: float) -> list[complex]:
         return [cmath.rect(radii[k % len(radii)], math.tau * k / corners) for k in range(corners)]
 
     circle = polygon(24, 1)
-    shapes = {  # outlines as complex numbers within the unit circle, so that a turn is a multiplication
+    shapes = {  # outlines as complex numbers within the unit circle, so that a rotation is a multiplication
         "circle": circle,
         "ring": [*circle, 1, 0.55, *(0.55 * point for point in circle[::-1])],
         "semicircle": circle[:13],
