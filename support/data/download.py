@@ -60,7 +60,8 @@ def fetch(archive: Path) -> None:
             try:
                 return torch.hub.download_url_to_file(mirror, str(archive), SHA256, progress=shows_bars())
             except FAULTS as error:
-                reasons.append(f"\n  {mirror}: {getattr(error, 'reason', None) or error or type(error).__name__}")
+                reason = str(getattr(error, "reason", error)) or type(error).__name__
+                reasons.append(f"\n  {mirror}: {' '.join(reason.split())}")
     finally:
         socket.setdefaulttimeout(before)
     raise UserError(
