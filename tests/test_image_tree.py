@@ -52,11 +52,8 @@ def orientation(value: int) -> dict:
     return {"exif": exif}
 
 
-def png_with(chunk: bytes | None, text: str = "") -> dict:
-    info = PngInfo()
-    info.add(b"eXIf", chunk) if chunk else info.add_text("Raw profile type exif", text)
-    return {"pnginfo": info}
-
+EXIF_TEXT = PngInfo()
+EXIF_TEXT.add_text("Raw profile type exif", "\nexif\n       4\nnot hexadecimal\n")
 
 PICTURES = {  # what is saved, how, and the colours that are read above and below
     "a pixel.png": (Image.new("RGB", (1, 1), A), {}, A, A),
@@ -75,8 +72,8 @@ PICTURES = {  # what is saved, how, and the colours that are read above and belo
     "upside down.jpg": (halves(A, B), {**orientation(3), "quality": 95}, B, A),
     "alpha, upside down.png": (halves((*A, 0), (*B, 255), "RGBA"), orientation(3), B, WHITE),
     "16 bits, upside down.png": (grey16("<u2"), orientation(3), (200,) * 3, (77,) * 3),
-    "broken EXIF.png": (halves(A, B), png_with(b"\0\x08 no EXIF"), A, B),
-    "EXIF as broken text.png": (halves(A, B), png_with(None, "\nexif\n       4\nnot hexadecimal\n"), A, B),
+    "broken EXIF.png": (halves(A, B), {"exif": b"\0\x08 no EXIF"}, A, B),
+    "EXIF as broken text.png": (halves(A, B), {"pnginfo": EXIF_TEXT}, A, B),
 }
 
 
