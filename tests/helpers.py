@@ -151,19 +151,20 @@ def make_archive(path: Path) -> dict:
     }
 
 
-def expect(sums: dict, mirrors: list[str] = ()) -> None:
-    """Makes torchvision's reader and the downloader, in this process, take the archive of these checksums."""
+def expect(sums: dict, mirrors: list[str] = (), setattr: Callable = setattr) -> None:
+    """Makes torchvision's reader and the download, in this process, take the archive of these checksums."""
     from torchvision.datasets import CIFAR10
 
     from support.data import download
 
-    CIFAR10.tgz_md5 = sums["md5"]
-    CIFAR10.train_list = [[f"data_batch_{i}", sums["files"][f"data_batch_{i}"]] for i in range(1, 6)]
-    CIFAR10.test_list = [["test_batch", sums["files"]["test_batch"]]]
-    CIFAR10.meta = {**CIFAR10.meta, "md5": sums["files"]["batches.meta"]}
-    download.SHA256 = sums["sha256"]
-    download.MIRRORS = list(mirrors)
-    download.PATIENCE = 0.7
+    md5 = sums["files"]
+    setattr(CIFAR10, "tgz_md5", sums["md5"])
+    setattr(CIFAR10, "train_list", [[f"data_batch_{i}", md5[f"data_batch_{i}"]] for i in range(1, 6)])
+    setattr(CIFAR10, "test_list", [["test_batch", md5["test_batch"]]])
+    setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": md5["batches.meta"]})
+    setattr(download, "SHA256", sums["sha256"])
+    setattr(download, "MIRRORS", list(mirrors))
+    setattr(download, "PATIENCE", 0.7)
 
 
 def rows(csv: Path) -> list[str]:

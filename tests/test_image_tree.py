@@ -24,15 +24,6 @@ def colour(picture: Path, shade: int) -> None:
     Image.new("RGB", (8, 8), (shade,) * 3).save(picture)
 
 
-def refusal(folder: Path) -> str:
-    with pytest.raises(UserError) as refused:
-        load_data(str(folder))
-    assert refused.value.status == 2 and "\n" not in str(refused.value)
-    return str(refused.value)
-
-
-# ---- pictures ------------------------------------------------------------------------------------------
-
 A, B, WHITE = (10, 20, 30), (200, 100, 50), (255, 255, 255)
 
 
@@ -87,9 +78,6 @@ def test_a_picture_is_read_as_it_looks(name, tmp_path):
         assert np.abs(half - np.array(expected)).max() <= (4 if name.endswith(".jpg") else 0)
 
 
-# ---- trees ---------------------------------------------------------------------------------------------
-
-
 def test_classes_and_pictures_are_in_the_order_of_their_names(tmp_path, capfd):
     pictures = ["a-b/1.png", "a/1.png", "a/deep/er/1.png", "a1.png"]  # as text; as paths, a is before a-b
     for i, picture in enumerate(reversed(pictures)):
@@ -137,7 +125,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path, capsys):
     (folder / "train" / "cow" / "linked.png").symlink_to(folder / "train" / "bee" / "0000.png")
     (folder / "train" / "dog").symlink_to(folder / "train" / "ant")
     assert load_data(str(folder)).train_labels.tolist() == [0, 0, 1, 1, 2, 2, 2, 3, 3]
-    assert "not read: 2 linked folder (" in capsys.readouterr().out
+    assert "not read: 2 linked folder(s) (" in capsys.readouterr().out
 
 
 def truncate(path: Path) -> None:
@@ -149,11 +137,8 @@ BAD_TREES = {  # what is done to a tree, and what the refusal says
     "a text": (lambda f: (f / "train/bee/x.png").write_text("hello"), "cannot read the picture {}/train/bee/x.png ("),
     "an empty file": (lambda f: (f / "test/cow/x.jpg").touch(), "cannot read the picture {}/test/cow/x.jpg ("),
     "half a picture": (lambda f: truncate(f / "test/bee/x.png"), "cannot read the picture {}/test/bee/x.png ("),
-    "floats": (
-        lambda f: Image.new("F", (9, 9)).save(f / "train/ant/x.tif"),
-        "x.tif (its pixels are of the kind 'F'",
-    ),
-    "integers": (lambda f: Image.new("I", (9, 9)).save(f / "train/ant/x.tif"), "x.tif (its pixels are of the kind 'I'"),
+    "floats": (lambda f: Image.new("F", (9, 9)).save(f / "test/cow/x.tif"), "x.tif (its pixels are of the kind 'F'"),
+    "integers": (lambda f: Image.new("I", (9, 9)).save(f / "test/cow/x.tif"), "x.tif (its pixels are of the kind 'I'"),
     "an empty class": (lambda f: (f / "train/dog").mkdir(), "no pictures in {}/train/dog"),
     "an unknown class": (lambda f: (f / "test/dog").mkdir(), "test has the class 'dog', which train lacks"),
     "no test": (lambda f: shutil.rmtree(f / "test"), "the folder test is missing"),
@@ -169,7 +154,9 @@ def test_bad_trees(wrong, tmp_path):
     folder = make_tree(tmp_path / "my tree", train=2, test=1)
     spoil, says = BAD_TREES[wrong]
     spoil(folder)
-    assert says.format(folder).replace("/", os.sep) in refusal(folder)
+    with pytest.raises(UserError) as refused:
+        load_data(str(folder))
+    assert refused.value.status == 2 and says.format(folder).replace("/", os.sep) in str(refused.value)
 
 
 @posix
@@ -177,10 +164,9 @@ def test_bad_trees(wrong, tmp_path):
 def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(tmp_path):
     folder = make_tree(tmp_path / "tree", train=2, test=1)
     (folder / "train" / "cow" / "private").mkdir(mode=0)
-    assert "cow/private (Permission denied)" in refusal(folder)
+    with pytest.raises(UserError, match=r"cannot use .*private"):
+        load_data(str(folder))
 
-
-# ---- folders without train and test --------------------------------------------------------------------
 
 PLACES = {  # what a folder has in it, and whether CIFAR-10 may be downloaded into it
     "nothing": ([], True),

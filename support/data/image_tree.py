@@ -60,7 +60,7 @@ def find_pictures(split: Path, skipped: Counter[str]) -> dict[str, list[Path]]:
         pictures = classes.setdefault(composed(place.name), [])
         for root, folders, files in os.walk(place, onerror=fail):
             folders[:] = filter(is_visible, folders)
-            skipped["linked folder"] += sum(os.path.islink(os.path.join(root, name)) for name in folders)
+            skipped["linked folder(s)"] += sum(os.path.islink(os.path.join(root, name)) for name in folders)
             for path in (Path(root, name) for name in files if is_visible(name)):
                 if path.suffix.lower() in readable:
                     pictures.append(path)
