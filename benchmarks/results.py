@@ -12,7 +12,6 @@ import csv
 import io
 import statistics
 import tempfile
-from collections import defaultdict
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -77,7 +76,7 @@ APART = {
     "Self-Attention, over uniform weights": ("Self-Attention", "Self-Uniform"),
     "Self-Attention, over looking nowhere": ("Self-Attention", "Self-Local"),
 }
-# what networks of the scripts' trunk are called in the ResNets
+# what networks of the scripts' trunk are called in a ResNet-18
 IN_RESNET = {"Self-Attention": "Self", "Multi-Head Attention": "Multi-Head", "Self-Local": "Linear", TRUNK: "none"}
 IN_RESNET |= {network: gate for gate, (network, _) in GATES.items()}
 
@@ -85,22 +84,22 @@ IN_RESNET |= {network: gate for gate, (network, _) in GATES.items()}
 @cache
 def read(name: str) -> dict[str, dict[int, list[Epoch]]]:
     """Every run of a task, by network and seed."""
-    runs = defaultdict(lambda: defaultdict(list))
+    runs = {}
     for line in (RUNS / f"{name}.csv").read_text(encoding="utf-8").splitlines()[1:]:
         network, seed, epoch, *values = line.split(",")
-        runs[network][int(seed)].append(Epoch(int(epoch), *map(float, values)))
+        run = runs.setdefault(network, {}).setdefault(int(seed), [])
+        run.append(Epoch(int(epoch), *map(float, values)))
     return runs
 
 
-def read_all_facts(name: str) -> dict[tuple[str, str], dict]:
+def read_all_facts(name: str) -> dict[tuple[str, int], dict]:
     """The facts of every run of a task, by network and seed; None where one is not known."""
     with (RUNS / f"{name}-facts.csv").open(encoding="utf-8", newline="") as file:
-        lines = list(csv.DictReader(file))
-    convert = {"parameters": int, "control_parameters": int}
-    return {
-        (line["network"], line["seed"]): {key: convert.get(key, str)(line[key]) if line[key] else None for key in line}
-        for line in lines
-    }
+        lines = [
+            {key: int(value) if value.isdigit() else value or None for key, value in line.items()}
+            for line in csv.DictReader(file)
+        ]
+    return {(line["network"], line["seed"]): line for line in lines}
 
 
 def insert(path: Path, network: str, seed: int, lines: list[str]) -> None:
@@ -128,7 +127,7 @@ def add(path: Path) -> str:
         raise UserError(f"{path}: by its facts it is {facts.get('script')} with seed {seed}")
     if [epoch.epoch for epoch in history] != [*range(1, len(history) + 1)] or len(history) < task.epochs:
         raise UserError(f"{path}: it has {len(history)} of {task.epochs} epochs: continue it with --resume")
-    there = read(task.name)[network][seed]
+    there = read(task.name).get(network, {}).get(seed, [])
     if any(ours[:-1] != theirs[:-1] for ours, theirs in zip(history, there, strict=False)):  # all but the seconds
         raise UserError(f"{path}: {network} with seed {seed} is there already, with other numbers")
     if len(history) <= len(there):
@@ -158,8 +157,8 @@ def add_all(folder: Path) -> None:
 
 def finished(task: Task, network: str) -> dict[int, list[Epoch]]:
     """A network's finished runs by seed, up to the epoch at which they are compared."""
-    name = IN_RESNET.get(network, network) if task in (RESNET_8, RESNET_18) else network
-    return {seed: run[: task.epochs] for seed, run in read(task.name)[name].items() if len(run) >= task.epochs}
+    runs = read(task.name).get(IN_RESNET.get(network, network) if task is RESNET_18 else network, {})
+    return {seed: run[: task.epochs] for seed, run in runs.items() if len(run) >= task.epochs}
 
 
 def pairs(task: Task, network: str, other: str) -> list[tuple[list[Epoch], list[Epoch]]]:
@@ -210,14 +209,14 @@ def inserted() -> str:
     for network in ["none", *gates, "Self", "Multi-Head"]:
         cells = []
         for epoch in (0, 1, 3):
-            both = [(run[epoch].test_acc, runs["none"][seed][epoch].test_acc) for seed, run in runs[network].items()]
-            over = bold([accuracy - without for accuracy, without in both])
-            mean = f"{statistics.mean(accuracy for accuracy, _ in both):.2f}"
-            cells.append(mean if network == "none" else f"{mean} ({over})")
+            over = [run[epoch].test_acc - runs["none"][seed][epoch].test_acc for seed, run in runs[network].items()]
+            mean = statistics.mean(run[epoch].test_acc for run in runs[network].values())
+            cells.append(f"{mean:.2f}" + (f" ({bold(over)})" if network != "none" else ""))
         rows.append([network, *cells, str(len(runs[network]))])
     return markdown(["trained ResNet-8, JPEG copy", "immediately", "after one epoch", "after three", "seeds"], rows)
 
 
+@cache
 def operations(name: str) -> float:
     """Millions of multiplications and additions in convolutions and matrix products to classify an image."""
     model = build(name).eval()
@@ -227,6 +226,7 @@ def operations(name: str) -> float:
     return counter.get_total_flops() / 1e6
 
 
+@cache
 def cost(script: str) -> tuple[str, str, str]:
     """What a block adds in parameters, in millions of operations, and an epoch's time over the control's.
 
@@ -277,13 +277,12 @@ def correlation(task: Task) -> str:
     return f"{statistics.mean(found):.2f}"
 
 
-def last_ten(history: list[Epoch]) -> float:
-    """What `measure` is for a run of twenty epochs and more."""
-    return statistics.mean(epoch.test_acc for epoch in history[-10:])
-
-
 def tables() -> dict[str, str]:
     """What the documents quote, by title."""
+
+    def last_ten(run: list[Epoch]) -> float:
+        return statistics.mean(epoch.test_acc for epoch in run[-10:])
+
     return {
         "Without a block": accuracies(),
         "What each block adds": table_of_gains("block", ATTENTION | GATES | STN | FURTHER),
@@ -319,18 +318,18 @@ def draw_gallery() -> None:
     title = "Change in test accuracy over the control, as training goes on"
     note = "Looks nowhere: x + gamma * value(x). Scale 2: gates start near 1, not near 1/2. Slope 0: STN with ReLU."
     draw_gain_over_steps(GALLERY / "gain-over-steps.png", grid, title, [task.title for task in tasks], note)
-    runs = {name: run[0] for name, run in read(COPY.name).items() if len(run[0]) >= 100}
+    runs = {name: seeds[0] for name, seeds in read(COPY.name).items() if len(seeds.get(0, [])) >= 100}
     if "STN-Attention" in runs:
         del runs["STN-slope0"]
-    facts = read_all_facts(COPY.name)
     with tempfile.TemporaryDirectory() as folder:  # as the files that a user's runs write
         paths = {name: Path(folder, f"{name}.csv") for name in runs}
+        facts = {name: read_all_facts(COPY.name)[name, 0] for name in runs}
         for name, path in paths.items():
             write_csv(path, runs[name])
-            write_facts(path.with_suffix(".json"), facts[name, "0"])
+            write_facts(path.with_suffix(".json"), facts[name])
         for name, path in paths.items():
-            plot_run(GALLERY / f"{name}.png", path, runs[name], len(runs[name]), facts[name, "0"])
-        plot_comparison(GALLERY / "comparison.png", read_folder(Path(folder), COPY.facts), COPY.title)
+            plot_run(GALLERY / f"{name}.png", path, runs[name], len(runs[name]), facts[name])
+        plot_comparison(GALLERY / "comparison.png", read_folder(Path(folder), COPY.facts), facts["CNN"]["data"])
 
 
 if __name__ == "__main__":

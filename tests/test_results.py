@@ -73,12 +73,12 @@ def test_the_documents_have_the_tables_of_the_committed_runs():
 def test_the_committed_runs_are_whole():
     for task in (results.COPY, results.SHAPES):
         facts, runs = results.read_all_facts(task.name), results.read(task.name)
-        assert {(network, str(seed)) for network in runs for seed in runs[network]} == facts.keys()
+        assert {(network, seed) for network in runs for seed in runs[network]} == facts.keys()
         for (network, seed), of_run in facts.items():
-            epochs = [epoch.epoch for epoch in runs[network][int(seed)]]
+            epochs = [epoch.epoch for epoch in runs[network][seed]]
             assert epochs == [*range(1, len(epochs) + 1)] and len(epochs) >= task.epochs
-            assert {key: of_run[key] for key in task.facts} == {key: str(task.facts[key]) for key in task.facts}
-            assert (of_run["control"], "0") in facts or not of_run["control"]
+            assert {key: str(of_run[key]) for key in task.facts} == {key: str(task.facts[key]) for key in task.facts}
+            assert (of_run["control"], 0) in facts or not of_run["control"]
 
 
 def test_the_gallery_has_what_is_drawn_from_the_committed_runs(monkeypatch):
@@ -146,7 +146,7 @@ def test_a_finished_run_is_taken_in_once(runs, tmp_path, capsys):
     written = (runs / "shapes.csv").read_text(encoding="utf-8")
     assert "SE-Attention,3,20,0.500000,80.000,1.000000,70.000,2.00\n" in written
     assert [run[-1].test_acc for run in results.finished(results.SHAPES, "SE-Attention").values()] == [71, 72, 73, 70]
-    facts = results.read_all_facts("shapes")["SE-Attention", "3"]
+    facts = results.read_all_facts("shapes")["SE-Attention", 3]
     assert (facts["parameters"], facts["control"], facts["processor"]) == (5, "CNN-32-64-128", "Xeon, 2.5 GHz")
     results.add_all(folder)
     assert (runs / "shapes.csv").read_text(encoding="utf-8") == written
