@@ -1,203 +1,125 @@
-"""What the committed runs hold: what a network gains over another, by task and seed.
-
-A run is what the scripts write, `benchmarks/runs/<images>/seed<k>/<run>.csv` with its facts in `<run>.json`. A gain is
-a run's test accuracy minus another's of the same seed, at a fixed epoch, never the best.
-"""
+"""What a network gains over another: the measure, its 95% interval over seeds, and the picture of it over steps."""
 
 import statistics
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from networks import NETWORKS, ROOT
+import networks  # noqa: F401, with which Python finds the project's own modules
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from support.errors import UserError
-from support.run.facts import differences, read_facts
-from support.run.record import Epoch, read_csv
+from support.pictures.style import DPI, GRID_GREY, TEXT_GREY, WIDTH, default_style, save
 
-RUNS = ROOT / "benchmarks" / "runs"
-SEEDS = range(10)
-# 97.5% point of Student's t, by number of seeds
-T_QUANTILE = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
-
-CONTROL = "CNN-32-64-128"
-BLOCKS = {name: (name, network.control) for name, network in NETWORKS.items() if network.control}
-FURTHER = {  # what of self-attention's gain is due to looking, and what a third stage adds
-    "Self-Attention, each position only to itself": ("Trunk-Self-Local", CONTROL),
-    "Self-Attention, uniform weights": ("Trunk-Self-Uniform", CONTROL),
-    "Self-Attention, by looking at other positions": ("Self-Attention", "Trunk-Self-Local"),
-    "Self-Attention, by choosing where to look": ("Self-Attention", "Trunk-Self-Uniform"),
-    "a third stage, without a block": (CONTROL, "CNN"),
-}
+# 97.5% points of Student's t, by number of seeds; with more, the normal distribution's
+T_QUANTILE = dict(
+    zip(
+        range(2, 31),
+        [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+         2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045],
+        strict=True,
+    )
+)  # fmt: skip
+NORMAL_QUANTILE = 1.960
 
 
-class Task(NamedTuple):
-    """Images that networks were trained on: where the runs are, and the epoch at which they are compared."""
+def measure(history: Sequence) -> float:
+    """Test accuracy of a run at a constant learning rate: the mean of its last ten epochs, but at most its last half.
 
-    title: str
-    folder: Path  # of the seeds' folders
-    epoch: int
-    facts: dict  # of every run, beside its seed
-    ending: str = ""  # of the runs' names
-    rows: dict[str, tuple[str, str]] = BLOCKS | FURTHER  # what is compared: a network, and another
-
-    def csv(self, seed: int, name: str) -> Path:
-        return self.folder / f"seed{seed}" / f"{name}{self.ending}.csv"
-
-
-DEFAULTS = {"batch_size": 64, "lr": 0.001, "precision": "fp32"}
-JPEG_COPY = Task(
-    "JPEG copy of CIFAR-10",
-    RUNS / "jpeg-copy",
-    epoch=30,
-    facts={"data": "CIFAR-10 JPEG copy", "checksum": "d89de81d", **DEFAULTS},
-)
-SHAPES = Task(
-    "drawn shapes",
-    RUNS / "shapes",
-    epoch=20,
-    facts={"data": "drawn shapes", "checksum": "53e617b9", **DEFAULTS},
-    ending="-shapes",
-)
-# for whoever has the original files
-CIFAR10 = Task("CIFAR-10", RUNS / "cifar-10", epoch=30, facts={"data": "CIFAR-10", **DEFAULTS})
-
-
-def at_learning_rate(lr: float) -> Task:
-    return SHAPES._replace(folder=RUNS / f"shapes-lr{lr}", facts=SHAPES.facts | {"lr": lr})
-
-
-LEARNING_RATES = [at_learning_rate(0.0005), SHAPES, at_learning_rate(0.002)]
-RESNET = JPEG_COPY._replace(
-    title="ResNet-8, JPEG copy of CIFAR-10",
-    epoch=15,
-    rows={
-        label: (f"ResNet-8-{block}", "ResNet-8")
-        for label, block in {
-            "Self-Attention": "Self",
-            "Multi-Head Attention": "Multi-Head",
-            "SE-Attention": "SE",
-            "ECA-Attention": "ECA",
-            "CBAM-Attention": "CBAM",
-            "STN-Attention": "STN",
-            "constant 1/2 in the block's place": "Half",
-            "2 x SE": "SE-Twice",
-            "4 x CBAM": "CBAM-Four",
-            "Self-Attention, each position only to itself": "Self-Local",
-            "Self-Attention, uniform weights": "Self-Uniform",
-        }.items()
-    }
-    | {
-        "2 x SE, over SE": ("ResNet-8-SE-Twice", "ResNet-8-SE"),
-        "4 x CBAM, over CBAM": ("ResNet-8-CBAM-Four", "ResNet-8-CBAM"),
-        "Self-Attention, by looking at other positions": ("ResNet-8-Self", "ResNet-8-Self-Local"),
-        "Self-Attention, by choosing where to look": ("ResNet-8-Self", "ResNet-8-Self-Uniform"),
-    },
-)
-# apart, with their own control: a GPU rounds differently, so equal seeds end up at other figures
-RESNET_ON_GPU = RESNET._replace(title="ResNet-8 on a GPU, JPEG copy of CIFAR-10", folder=RUNS / "jpeg-copy-gpu")
-# blocks put into a trained ResNet-8; epoch 0 is before any further step
-INSERTED = JPEG_COPY._replace(
-    title="trained ResNet-8, JPEG copy of CIFAR-10",
-    folder=RUNS / "inserted",
-    epoch=3,
-    rows={
-        label: (f"ResNet-8-{block}", "ResNet-8")
-        for label, block in {
-            "SE": "SE",
-            "2 x SE": "SE-Twice",
-            "`Gradually(SE)`": "SE-Gradually",
-            "CBAM": "CBAM",
-            "4 x CBAM": "CBAM-Four",
-            "`Gradually(CBAM)`": "CBAM-Gradually",
-            "Self-Attention": "Self",
-            "Multi-Head Attention": "Multi-Head",
-        }.items()
-    },
-)
-
-# variants of the gates, and the published block that each varies
-STARTS = {
-    "constant 1/2 in the block's place": ("Trunk-Half", None),
-    "constant 1/4 in the block's place": ("Trunk-Quarter", None),
-    "no block, the next layer's weights halved": ("Trunk-next0.5", None),
-    "constant 1/2, the next layer's weights doubled": ("Trunk-Half-next2", None),
-    "SE": ("SE-Attention", None),
-    "2 x SE": ("Trunk-SE-Twice", "SE-Attention"),
-    "SE, the next layer's weights doubled": ("Trunk-SE-next2", "SE-Attention"),
-    "`Gradually(SE)`": ("Trunk-SE-Gradually", "SE-Attention"),
-    "ECA": ("ECA-Attention", None),
-    "2 x ECA": ("Trunk-ECA-Twice", "ECA-Attention"),
-    "`Gradually(ECA)`": ("Trunk-ECA-Gradually", "ECA-Attention"),
-    "CBAM": ("CBAM-Attention", None),
-    "4 x CBAM": ("Trunk-CBAM-Four", "CBAM-Attention"),
-    "CBAM, the next layer's weights times 4": ("Trunk-CBAM-next4", "CBAM-Attention"),
-    "`Gradually(CBAM)`": ("Trunk-CBAM-Gradually", "CBAM-Attention"),
-}
-
-
-def read(task: Task, seed: int, name: str) -> list[Epoch]:
-    """A network's history; an empty list where it is not there, or no facts are beside it.
-
-    Raises:
-        UserError: the run is in the wrong folder.
+    A single epoch's accuracy goes up and down by a point. A run whose learning rate ends at 0 does not need this.
     """
-    csv = task.csv(seed, name)
-    facts, here = read_facts(csv.with_suffix(".json")), task.facts | {"seed": seed}
-    for key in differences(facts, here, here):
-        if facts.get(key) is not None:  # what is not known may be
-            raise UserError(f"{csv} has {key} {facts[key]}, not {here[key]} as its folder: move it where it belongs")
-    return read_csv(csv) if facts else []
-
-
-def read_runs(task: Task, name: str) -> dict[int, list[Epoch]]:
-    """A network's histories by seed, those that reach the task's epoch, up to it."""
-    runs = {seed: read(task, seed, name) for seed in SEEDS}
-    return {seed: history[: task.epoch] for seed, history in runs.items() if len(history) >= task.epoch}
-
-
-def read_seed_0(task: Task) -> dict[str, list[Epoch]]:
-    """The networks' whole histories with seed 0, as far as they are there."""
-    return {name: history for name in NETWORKS if (history := read(task, 0, name))}
-
-
-def mean_accuracy(history: list[Epoch]) -> float:
-    return statistics.mean(epoch.test_acc for epoch in history)
-
-
-def read_pairs(task: Task, name: str, other: str) -> dict[int, tuple[list[Epoch], list[Epoch]]]:
-    """The histories of two networks, by seed, where both were trained with it."""
-    runs, others = read_runs(task, name), read_runs(task, other)
-    return {seed: (runs[seed], others[seed]) for seed in sorted(runs.keys() & others.keys())}
-
-
-def gains(task: Task, name: str, other: str, epochs: int = 1, seeds: Iterable[int] = SEEDS) -> list[float]:
-    """Test accuracy of a run minus another's with the same seed, a mean over the last epochs; one per seed."""
-    return [
-        mean_accuracy(run[-epochs:]) - mean_accuracy(against[-epochs:])
-        for seed, (run, against) in read_pairs(task, name, other).items()
-        if seed in seeds
-    ]
-
-
-def tasks() -> list[Task]:
-    """Those of which there are runs to compare."""
-    every = [JPEG_COPY, SHAPES, CIFAR10, RESNET]
-    return [task for task in every if any(gains(task, *pair) for pair in task.rows.values())]
+    last = min(10, (len(history) + 1) // 2)
+    return statistics.mean(epoch.test_acc for epoch in history[-last:])
 
 
 def half_width(differences: list[float]) -> float:
-    """Half of the 95% interval of the mean, by Student's t over seeds."""
-    return T_QUANTILE[len(differences)] * statistics.stdev(differences) / len(differences) ** 0.5
+    """Half of the 95% interval of the mean, by Student's t; needs two seeds."""
+    seeds = len(differences)
+    return T_QUANTILE.get(seeds, NORMAL_QUANTILE) * statistics.stdev(differences) / seeds**0.5
 
 
 def interval(differences: list[float]) -> str:
+    """The mean gain ± half of its interval: `+1.57 ± 0.36`; one seed has no interval, and none is `-`."""
     if not differences:
         return "-"
-    text = f"{statistics.mean(differences):+.2f}"
-    return text if len(differences) == 1 else f"{text} ± {half_width(differences):.2f}"
+    mean = f"{round(statistics.mean(differences), 2) + 0.0:+.2f}"  # + 0.0: there is no -0.00
+    return mean if len(differences) == 1 else f"{mean} ± {half_width(differences):.2f}"
 
 
 def excludes_zero(differences: list[float]) -> bool:
-    """Whether the 95% interval excludes zero."""
+    """Whether the 95% interval excludes zero; that of one seed does not."""
     return len(differences) > 1 and abs(statistics.mean(differences)) > half_width(differences)
+
+
+class Line(NamedTuple):
+    label: str
+    colour: str
+    gains: dict[int, list[float]]  # training steps: the gain of each seed
+
+
+class Panel(NamedTuple):
+    title: str
+    lines: list[Line]
+
+
+def draw_panel(axes: Axes, panel: Panel) -> None:
+    """Each line's mean over seeds, in its 95% band."""
+    for line in panel.lines:
+        steps = sorted(line.gains)
+        means = [statistics.mean(line.gains[step]) for step in steps]
+        axes.plot(steps, means, color=line.colour, linewidth=1.6, marker=None if len(steps) > 1 else "o")
+        several = [step for step in steps if len(line.gains[step]) > 1]
+        ends = [
+            [statistics.mean(line.gains[step]) + side * half_width(line.gains[step]) for step in several]
+            for side in (-1, 1)
+        ]
+        axes.fill_between(several, *ends, color=line.colour, alpha=0.22, linewidth=0)
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_title(panel.title, fontsize=9, weight="bold")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda steps, _: f"{steps:,.0f}")
+    axes.grid(color=GRID_GREY, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+@default_style
+def draw_gain_over_steps(path: Path, grid: list[list[Panel | None]], title: str, rows: Sequence[str] = ()) -> None:
+    """Change in test accuracy over the control, against training steps: rows of panels, each row with axes of its own.
+
+    Args:
+        path: of the PNG.
+        grid: all rows as long as the first; None leaves a gap.
+        title: of the picture.
+        rows: what the rows are called, such as the images that the networks were trained on.
+    """
+    legend = max(2 * len(panel.lines) for row in grid for panel in row if panel) * 0.15 + 0.2  # inches
+    height = 0.95 + 1.95 * len(grid) + legend
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI)
+    figure.suptitle(title, y=1 - 0.12 / height, fontsize=11.5, weight="bold")
+    caption = "Mean over seeds with its 95% band. Each point is a single epoch, which goes up and down by chance."
+    figure.text(0.5, 1 - 0.5 / height, caption, ha="center", color=TEXT_GREY)
+    columns = len(grid[0])
+    panels = figure.subplots(len(grid), columns, squeeze=False, sharex="row", sharey="row")
+    figure.subplots_adjust(
+        left=0.085, right=0.985, top=1 - 0.85 / height, bottom=(0.4 + legend) / height, hspace=0.45, wspace=0.12
+    )
+    for row, (axes_of_row, panels_of_row) in enumerate(zip(panels, grid, strict=True)):
+        for axes, panel in zip(axes_of_row, panels_of_row, strict=True):
+            if panel:
+                draw_panel(axes, panel)
+            else:
+                axes.set_axis_off()
+        axes_of_row[0].set_ylabel(f"{rows[row]}\npoints" if rows else "points over the control")
+    for column in range(columns):
+        below = panels[-1][column]
+        below.set_xlabel("training steps")
+        lines = {line.label: line.colour for row in grid if row[column] for line in row[column].lines}
+        labels = [textwrap.fill(label, max(16, 96 // columns)) for label in lines]
+        handles = [below.plot([], [], color=colour, linewidth=3)[0] for colour in lines.values()]
+        below.legend(
+            handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.36), frameon=False, handlelength=1,
+            borderpad=0, handletextpad=0.5,
+        )  # fmt: skip
+    save(figure, path)
