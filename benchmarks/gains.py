@@ -69,57 +69,60 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
         steps = sorted(line.gains)
         means = [statistics.mean(line.gains[step]) for step in steps]
         axes.plot(steps, means, color=line.colour, linewidth=1.6, marker=None if len(steps) > 1 else "o")
-        several = [step for step in steps if len(line.gains[step]) > 1]
+        steps = [step for step in steps if len(line.gains[step]) > 1]
         ends = [
-            [statistics.mean(line.gains[step]) + side * half_width(line.gains[step]) for step in several]
+            [statistics.mean(line.gains[step]) + side * half_width(line.gains[step]) for step in steps]
             for side in (-1, 1)
         ]
-        axes.fill_between(several, *ends, color=line.colour, alpha=0.22, linewidth=0)
+        axes.fill_between(steps, *ends, color=line.colour, alpha=0.22, linewidth=0)
     axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_title(panel.title, fontsize=9, weight="bold")
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(lambda steps, _: f"{steps:,.0f}")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.grid(color=GRID_GREY, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 @default_style
-def draw_gain_over_steps(path: Path, grid: list[list[Panel | None]], title: str, rows: Sequence[str] = ()) -> None:
-    """Change in test accuracy over the control, against training steps: rows of panels, each row with axes of its own.
+def draw_gain_over_steps(
+    path: Path, grid: list[list[Panel | None]], title: str, rows: Sequence[str] = (), note: str = ""
+) -> None:
+    """Change in test accuracy over the control, against training steps: rows of panels, each row with its own axes.
 
     Args:
         path: of the PNG.
-        grid: all rows as long as the first; None leaves a gap.
+        grid: all rows as long as the first; None leaves a gap. A title is not repeated below itself.
         title: of the picture.
         rows: what the rows are called, such as the images that the networks were trained on.
+        note: what the labels mean, a line.
     """
-    legend = max(2 * len(panel.lines) for row in grid for panel in row if panel) * 0.15 + 0.2  # inches
-    height = 0.95 + 1.95 * len(grid) + legend
+    columns, top = len(grid[0]), 1.05 if note else 0.85  # inches
+    legend = 0.3 + 0.16 * max(len(panel.lines) for row in grid for panel in row if panel)
+    height = top + 1.95 * len(grid) + legend
     figure = Figure(figsize=(WIDTH, height), dpi=DPI)
     figure.suptitle(title, y=1 - 0.12 / height, fontsize=11.5, weight="bold")
-    caption = "Mean over seeds with its 95% band. Each point is a single epoch, which goes up and down by chance."
-    figure.text(0.5, 1 - 0.5 / height, caption, ha="center", color=TEXT_GREY)
-    columns = len(grid[0])
+    caption = "Mean over seeds with its 95% band. Each point is a single epoch, and those go up and down by chance."
+    figure.text(0.5, 1 - 0.37 / height, f"{caption}\n{note}".strip(), ha="center", va="top", color=TEXT_GREY)
     panels = figure.subplots(len(grid), columns, squeeze=False, sharex="row", sharey="row")
     figure.subplots_adjust(
-        left=0.085, right=0.985, top=1 - 0.85 / height, bottom=(0.4 + legend) / height, hspace=0.45, wspace=0.12
+        left=0.085, right=0.985, top=1 - top / height, bottom=(0.35 + legend) / height, hspace=0.25, wspace=0.12
     )
-    for row, (axes_of_row, panels_of_row) in enumerate(zip(panels, grid, strict=True)):
-        for axes, panel in zip(axes_of_row, panels_of_row, strict=True):
-            if panel:
-                draw_panel(axes, panel)
-            else:
+    titles = [None] * columns
+    for row, axes_of_row in enumerate(panels):
+        for column, axes in enumerate(axes_of_row):
+            panel = grid[row][column]
+            if not panel:
                 axes.set_axis_off()
-        axes_of_row[0].set_ylabel(f"{rows[row]}\npoints" if rows else "points over the control")
-    for column in range(columns):
-        below = panels[-1][column]
+                continue
+            draw_panel(axes, panel)
+            if panel.title != titles[column]:
+                axes.set_title(panel.title, fontsize=9, weight="bold")
+            titles[column] = panel.title
+        axes_of_row[0].set_ylabel(f"{rows[row]}\n(points)" if rows else "points over the control")
+    for column, below in enumerate(panels[-1]):
         below.set_xlabel("training steps")
         lines = {line.label: line.colour for row in grid if row[column] for line in row[column].lines}
-        labels = [textwrap.fill(label, max(16, 96 // columns)) for label in lines]
         handles = [below.plot([], [], color=colour, linewidth=3)[0] for colour in lines.values()]
-        below.legend(
-            handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.36), frameon=False, handlelength=1,
-            borderpad=0, handletextpad=0.5,
-        )  # fmt: skip
+        labels = [textwrap.fill(label, max(16, 96 // columns)) for label in lines]
+        below.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.3), frameon=False, handlelength=1)
     save(figure, path)

@@ -1,49 +1,181 @@
-"""Prints the tables of results, and draws the gallery's gains, curves and comparison, all from the committed runs.
+"""Prints the tables of results and draws the gallery's gains, curves and comparison, all from the committed runs.
 
     python benchmarks/results.py
+    python benchmarks/results.py --add runs/shapes
 
-Reads `benchmarks/runs` (`gains.py` lists what is there), and the published figures in `published.csv` beside this file.
+For each task `benchmarks/runs` has a CSV with every epoch of every run, and one with the facts of the runs. `--add`
+takes in the finished runs of a sweep's folder.
 """
 
 import argparse
 import csv
-import itertools
+import io
 import statistics
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from gains import (
-    BLOCKS,
-    CIFAR10,
-    CONTROL,
-    INSERTED,
-    JPEG_COPY,
-    LEARNING_RATES,
-    RESNET,
-    RESNET_ON_GPU,
-    SEEDS,
-    SHAPES,
-    STARTS,
-    Task,
-    excludes_zero,
-    gains,
-    interval,
-    mean_accuracy,
-    read,
-    read_pairs,
-    read_seed_0,
-    tasks,
-)
-from gallery import draw_gallery
-from networks import ALL, ROOT, build
+from gains import Line, Panel, draw_gain_over_steps, excludes_zero, interval, measure
+from networks import NETWORKS, ROOT, build
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from support.errors import UserError, finish
+from support.files import replacing
+from support.pictures.comparison import plot_comparison, read_folder
+from support.pictures.curves import plot_run
 from support.run.command_line import Parser
-from support.run.facts import read_facts
-from support.run.record import Epoch
+from support.run.facts import count_parameters, differences, read_facts, write_facts
+from support.run.record import Epoch, read_csv, write_csv
 
-EPOCHS = (1, 10, 30, 50, 100)  # in the tables beside the published figures
+RUNS = ROOT / "benchmarks" / "runs"
+GALLERY = ROOT / "plots" / "gallery"
+
+
+class Task(NamedTuple):
+    """What networks were trained on, and how."""
+
+    name: str  # of its files
+    title: str
+    epochs: int  # that are compared; a finished run has them
+    steps: int  # in an epoch
+    facts: dict  # of every run
+
+
+SETTINGS = {"batch_size": 64, "lr": 0.001, "precision": "fp32"}
+COPY = Task("jpeg-copy", "JPEG copy of CIFAR-10", 30, 782, {"checksum": "d89de81d", **SETTINGS})
+SHAPES = Task("shapes", "drawn shapes", 20, 79, {"checksum": "53e617b9", **SETTINGS})
+RESNET_8 = Task("ResNet-8", "ResNet-8", 15, 782, {})
+RESNET_18 = Task("ResNet-18", "ResNet-18", 16, 97, {})  # trained by ResNet-18.py
+
+
+def at(epoch: int) -> Callable[[list[Epoch]], float]:
+    """Test accuracy at an epoch; at 0: the last one's."""
+    return lambda history: history[epoch - 1].test_acc
+
+
+# the columns of the tables: when networks are compared
+EARLY = {"JPEG copy, step 1,564": (COPY, at(2)), "drawn shapes, step 1,580": (SHAPES, at(20))}
+END = {"JPEG copy, epochs 21 to 30": (COPY, measure), "drawn shapes, epochs 11 to 20": (SHAPES, measure)}
+if (RUNS / f"{RESNET_18.name}.csv").exists():
+    END["ResNet-18, last epoch"] = (RESNET_18, at(0))
+# the rows: a network, and the one it is compared with
+TRUNK, STN_TRUNK = "CNN-32-64-128", "CNN-64-128"
+ATTENTION = {name: (name, TRUNK) for name in ("Self-Attention", "Multi-Head Attention")}
+GATES = {gate: (f"{gate}-Attention", TRUNK) for gate in ("SE", "ECA", "CBAM")}
+SCALED = {f"{gate} at scale 2": (f"{gate}-scale2", TRUNK) for gate in GATES}
+STN = {"STN": ("STN-Attention", STN_TRUNK)}
+FURTHER = {"STN with slope 0": ("STN-slope0", STN_TRUNK), "a third stage, without a block": (TRUNK, "CNN")}
+APART = {
+    "Self-Attention": ("Self-Attention", TRUNK),
+    "uniform weights": ("Self-Uniform", TRUNK),
+    "looks nowhere": ("Self-Local", TRUNK),
+    "Self-Attention, over uniform weights": ("Self-Attention", "Self-Uniform"),
+    "Self-Attention, over looking nowhere": ("Self-Attention", "Self-Local"),
+}
+# what networks of the scripts' trunk are called in the ResNets
+IN_RESNET = {"Self-Attention": "Self", "Multi-Head Attention": "Multi-Head", "Self-Local": "Linear", TRUNK: "none"}
+IN_RESNET |= {network: gate for gate, (network, _) in GATES.items()}
+
+
+@cache
+def read(name: str) -> dict[str, dict[int, list[Epoch]]]:
+    """Every run of a task, by network and seed."""
+    runs = defaultdict(lambda: defaultdict(list))
+    for line in (RUNS / f"{name}.csv").read_text(encoding="utf-8").splitlines()[1:]:
+        network, seed, epoch, *values = line.split(",")
+        runs[network][int(seed)].append(Epoch(int(epoch), *map(float, values)))
+    return runs
+
+
+def read_all_facts(name: str) -> dict[tuple[str, str], dict]:
+    """The facts of every run of a task, by network and seed; None where one is not known."""
+    with (RUNS / f"{name}-facts.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    convert = {"parameters": int, "control_parameters": int}
+    return {
+        (line["network"], line["seed"]): {key: convert.get(key, str)(line[key]) if line[key] else None for key in line}
+        for line in lines
+    }
+
+
+def insert(path: Path, network: str, seed: int, lines: list[str]) -> None:
+    """Puts a run's lines into a CSV, in place of those it had."""
+    header, *others = path.read_text(encoding="utf-8").splitlines()
+    lines = lines + [line for line in others if not line.startswith(f"{network},{seed},")]
+    lines.sort(key=lambda line: (line.split(",")[0], int(line.split(",")[1])))
+    with replacing(path) as temporary:
+        temporary.write_bytes("\n".join([header, *lines, ""]).encode())
+
+
+def add(path: Path) -> str:
+    """Takes in a run, by the JSON of its facts, and says so.
+
+    Raises:
+        UserError: it does not fit.
+    """
+    facts, history = read_facts(path), read_csv(path.with_suffix(".csv"))
+    network, seed = path.stem.removesuffix("-shapes"), facts.get("seed")
+    task = next((task for task in (COPY, SHAPES) if not differences(facts, task.facts, task.facts)), None)
+    if not task:
+        found = ", ".join(f"{key} {facts.get(key)}" for key in COPY.facts)
+        raise UserError(f"{path}: neither the JPEG copy's runs nor the drawn shapes' have {found}")
+    if (facts.get("script"), f"seed{seed}") != (network, path.parent.name):
+        raise UserError(f"{path}: by its facts it is {facts.get('script')} with seed {seed}")
+    if [epoch.epoch for epoch in history] != [*range(1, len(history) + 1)] or len(history) < task.epochs:
+        raise UserError(f"{path}: it has {len(history)} of {task.epochs} epochs: continue it with --resume")
+    there = read(task.name)[network][seed]
+    if any(ours[:-1] != theirs[:-1] for ours, theirs in zip(history, there, strict=False)):  # all but the seconds
+        raise UserError(f"{path}: {network} with seed {seed} is there already, with other numbers")
+    if len(history) <= len(there):
+        return f"{path}: was there already"
+    lines = path.with_suffix(".csv").read_text(encoding="utf-8").splitlines()[1:]
+    insert(RUNS / f"{task.name}.csv", network, seed, [f"{network},{seed},{line}" for line in lines])
+    table = RUNS / f"{task.name}-facts.csv"
+    columns = table.read_text(encoding="utf-8").partition("\n")[0].split(",")
+    facts |= {"network": network, "control": (facts.get("control") or "").removesuffix("-shapes")}
+    csv.DictWriter(line := io.StringIO(), columns, extrasaction="ignore", lineterminator="").writerow(facts)
+    insert(table, network, seed, [line.getvalue()])
+    read.cache_clear()
+    return f"{path}: added to {task.name}"
+
+
+def add_all(folder: Path) -> None:
+    """Takes in what fits of a sweep's folder, and ends the program where something does not."""
+    refused = []
+    for path in sorted(folder.glob("seed*/*.json")) or finish(f"{folder}: has no runs seed0/<run>.json", 2):
+        try:
+            print(add(path))
+        except UserError as error:
+            refused.append(str(error))
+    if refused:
+        finish("\n".join(refused), 1)
+
+
+def finished(task: Task, network: str) -> dict[int, list[Epoch]]:
+    """A network's finished runs by seed, up to the epoch at which they are compared."""
+    name = IN_RESNET.get(network, network) if task in (RESNET_8, RESNET_18) else network
+    return {seed: run[: task.epochs] for seed, run in read(task.name)[name].items() if len(run) >= task.epochs}
+
+
+def pairs(task: Task, network: str, other: str) -> list[tuple[list[Epoch], list[Epoch]]]:
+    """Two networks' runs, for each seed that both were trained with."""
+    runs, others = finished(task, network), finished(task, other)
+    return [(runs[seed], others[seed]) for seed in sorted(runs.keys() & others)]
+
+
+def gains(task: Task, value: Callable[[list[Epoch]], float], network: str, other: str) -> list[float]:
+    """What a network has over another, in points, for each seed."""
+    return [value(run) - value(against) for run, against in pairs(task, network, other)]
+
+
+def bold(differences: list[float]) -> str:
+    """The interval, in bold where it excludes zero."""
+    return f"**{interval(differences)}**" if excludes_zero(differences) else interval(differences)
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
@@ -51,75 +183,39 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def what_blocks_add(task: Task) -> str:
-    rows = []
-    for label, (name, other) in task.rows.items():
-        last, steady = gains(task, name, other), gains(task, name, other, epochs=10)
-        if not last:
-            continue
-        verdict = "yes" if excludes_zero(last) else "no" if len(last) > 1 else "-"
-        both = zip(*read_pairs(task, name, other).values(), strict=True)
-        accuracies = " / ".join(f"{statistics.mean(run[-1].test_acc for run in runs):.2f}" for runs in both)
-        rows.append([label, other, accuracies, interval(last), verdict, interval(steady), str(len(last))])
-    outcomes = [f"accuracies, epoch {task.epoch}", f"gain, epoch {task.epoch}", "shown", "gain, last ten epochs"]
-    return markdown([task.title, "compared with", *outcomes, "seeds"], rows)
+def table_of_gains(title: str, rows: dict[str, tuple[str, str]]) -> str:
+    """What networks have over others, early and at the end, and with how many seeds."""
+    lines = []
+    for label, pair in rows.items():
+        early, end = ([gains(*column, *pair) for column in columns.values()] for columns in (EARLY, END))
+        lines.append([label, *map(bold, early + end), ", ".join(str(len(seeds)) for seeds in end)])
+    return markdown([title, *EARLY, *END, "seeds"], lines)
 
 
-def gates_starts(task: Task) -> str:
-    """What remains of the gates' cost when they start at 1. The mean of the last ten epochs decides."""
+def accuracies() -> str:
+    """Those of the networks without a block."""
 
-    def gain(name: str, other: str | None, epochs: int = 10, seeds: range = SEEDS) -> str:
-        return interval(gains(task, name, other, epochs, seeds)) if other else ""
+    def cell(network: str, task: Task, value: Callable[[list[Epoch]], float]) -> str:
+        runs = finished(task, network).values()
+        return f"{statistics.mean(map(value, runs)):.2f}" if runs else "-"
 
-    halves = {"seeds 0 to 4": range(5), "seeds 5 to 9": range(5, 10)}
-    if not any(gains(task, name, CONTROL, seeds=halves["seeds 5 to 9"]) for name, _ in STARTS.values()):
-        halves = {}
-    rows = []
-    for label, (name, published) in STARTS.items():
-        if count := len(gains(task, name, CONTROL)):
-            of_halves = [gain(name, CONTROL, seeds=seeds) for seeds in halves.values()]
-            over_control = [gain(name, CONTROL), *of_halves, gain(name, CONTROL, epochs=1)]
-            rows.append([label, *over_control, gain(name, published), str(count)])
-    over = "over the control, last ten epochs", *halves, f"epoch {task.epoch}"
-    return markdown([task.title, *over, "over the published block, last ten epochs", "seeds"], rows)
+    rows = [[name, *(cell(name, *column) for column in (EARLY | END).values())] for name in ("CNN", TRUNK, STN_TRUNK)]
+    return markdown(["accuracy in percent", *EARLY, *END], rows)
 
 
-def learning_rates() -> str:
-    """Whether the cost of a gate's start goes with another learning rate."""
-    rows = []
-    for task in LEARNING_RATES:
-        pairs = [("SE-Attention", CONTROL), ("Trunk-SE-Twice", CONTROL), ("Trunk-SE-Twice", "SE-Attention")]
-        of_pairs = [gains(task, *pair, epochs=10) for pair in pairs]
-        rows.append([str(task.facts["lr"]), *map(interval, of_pairs), str(len(of_pairs[0]))])
-    header = [f"{SHAPES.title}, learning rate", "SE over the control", "2 x SE over the control", "2 x SE over SE"]
-    return markdown([*header, "seeds"], rows)
-
-
-def catching_up() -> str:
-    """Whether the gates catch up with the control in longer training."""
-    ends = (20, 40, 60)
-    rows = []
-    for label in ("SE", "2 x SE", "CBAM", "4 x CBAM"):
-        at_ends = [gains(SHAPES._replace(epoch=end), STARTS[label][0], CONTROL, 10, range(5)) for end in ends]
-        rows.append([label, *map(interval, at_ends)])
-    return markdown([f"{SHAPES.title}, seeds 0 to 4", *(f"epochs {end - 9} to {end}" for end in ends)], rows)
-
-
-def after_inserting(task: Task) -> str:
-    """Test accuracy of a trained network with a block put into it, and what it gains over the one without."""
-    times = {"at once": 0, "after one epoch": 1, "after three": 3}
-    rows = []
-    for label, (name, other) in ({"no block": ("ResNet-8", "ResNet-8")} | task.rows).items():
-        both = [(read(task, seed, name), read(task, seed, other)) for seed in SEEDS]
-        both = [pair for pair in both if min(map(len, pair)) > task.epoch]
-        row = [label]
-        for epoch in times.values():
-            accuracies = [(run[epoch].test_acc, plain[epoch].test_acc) for run, plain in both]
-            mean = f"{statistics.mean(accuracy for accuracy, _ in accuracies):.2f}"
-            over = interval([accuracy - without for accuracy, without in accuracies])
-            row.append(mean if name == other else f"{mean} ({over})")
-        rows.append([*row, str(len(both))])
-    return markdown([task.title, *times, "seeds"], rows)
+def inserted() -> str:
+    """Test accuracy of a trained network with a block put into it, and what it has over the one without."""
+    runs, rows = read("ResNet-8-inserted"), []
+    gates = ["SE", "SE-scale2", "SE-Gradually", "CBAM", "CBAM-times4", "CBAM-Gradually"]
+    for network in ["none", *gates, "Self", "Multi-Head"]:
+        cells = []
+        for epoch in (0, 1, 3):
+            both = [(run[epoch].test_acc, runs["none"][seed][epoch].test_acc) for seed, run in runs[network].items()]
+            over = bold([accuracy - without for accuracy, without in both])
+            mean = f"{statistics.mean(accuracy for accuracy, _ in both):.2f}"
+            cells.append(mean if network == "none" else f"{mean} ({over})")
+        rows.append([network, *cells, str(len(runs[network]))])
+    return markdown(["trained ResNet-8, JPEG copy", "immediately", "after one epoch", "after three", "seeds"], rows)
 
 
 def operations(name: str) -> float:
@@ -131,112 +227,119 @@ def operations(name: str) -> float:
     return counter.get_total_flops() / 1e6
 
 
+def cost(script: str) -> tuple[str, str, str]:
+    """What a block adds in parameters, in millions of operations, and an epoch's time over the control's.
+
+    The time is a median over epochs and over seeds on the drawn shapes, where both had the same kind of processor.
+    """
+    control, timed = NETWORKS[script].control, "STN-slope0" if script == "STN-Attention" else script
+    parameters = count_parameters(build(script)) - count_parameters(build(control))
+    seconds = [[statistics.median(e.seconds for e in run) for run in pair] for pair in pairs(SHAPES, timed, control)]
+    time = statistics.median(of_block / of_control for of_block, of_control in seconds)
+    return f"{parameters:+,}", f"{operations(script) - operations(control):+.2f}", f"{time:.2f}"
+
+
 def costs() -> str:
-    """What each block costs."""
-
-    def parameters(name: str) -> int:
-        return sum(parameter.numel() for parameter in build(name).parameters())
-
-    rows = [
-        [name, f"{parameters(name) - parameters(control):+,}", f"{operations(name) - operations(control):+.2f}"]
-        for name, (_, control) in BLOCKS.items()
-    ]
-    return markdown(["block", "parameters", "million operations"], rows)
+    rows = [[label, *cost(script)] for label, (script, _) in (ATTENTION | GATES | STN).items()]
+    return markdown(["block", "parameters", "million operations", "epoch's time over the control's"], rows)
 
 
-def read_published() -> dict[tuple[str, int], dict[str, str]]:
-    """{(script, epoch): a line of published.csv}."""
+def beside_the_published() -> str:
+    """Each script's test accuracy at some epochs of a hundred, published / ours with seed 0."""
+    epochs = (1, 10, 30, 100)
     with (ROOT / "benchmarks" / "published.csv").open(encoding="utf-8", newline="") as file:
         lines = csv.DictReader(line for line in file if not line.startswith("#"))
-        return {(line["script"], int(line["epoch"])): line for line in lines}
-
-
-def beside_the_published(task: Task, field: str, digits: int) -> str:
-    """Each script's test accuracy or loss with seed 0 at some epochs, published / ours; `-` where there is none."""
-    published = read_published()
-
-    def cell(name: str, history: list[Epoch], epoch: int) -> str:
-        theirs, ours = published.get((name, epoch)), history[epoch - 1 : epoch]
-        figures = [float(theirs[field]) if theirs else None, getattr(ours[0], field) if ours else None]
-        return " / ".join("-" if figure is None else f"{figure:.{digits}f}" for figure in figures)
-
-    rows = [[name, *(cell(name, history, epoch) for epoch in EPOCHS)] for name, history in read_seed_0(task).items()]
-    return markdown([f"published / {task.title}", *(f"epoch {epoch}" for epoch in EPOCHS)], rows)
-
-
-def later_epochs(task: Task) -> str:
-    """What each block adds with seed 0, as means over ten epochs; `-` where it or its control has not come so far."""
-    histories = read_seed_0(task)
-    ends = (30, 50, 100)
-
-    def cell(name: str, control: str, end: int) -> str:
-        ours, theirs = (histories.get(run, [])[end - 10 : end] for run in (name, control))
-        reached = len(ours) == len(theirs) == 10
-        return f"{mean_accuracy(ours) - mean_accuracy(theirs):+.2f}" if reached else "-"
-
-    rows = [[name, *(cell(name, control, end) for end in ends)] for name, control in BLOCKS.values()]
-    return markdown([f"{task.title}, seed 0", *(f"epochs {end - 9} to {end}" for end in ends)], rows)
-
-
-def over_fitting(task: Task) -> str:
-    """Where each network's test loss is lowest with seed 0, and what it and the accuracies are at the end."""
+        published = {(line["script"], int(line["epoch"])): float(line["test_acc"]) for line in lines}
     rows = []
-    for name, history in read_seed_0(task).items():
-        lowest, last = min(history, key=lambda epoch: epoch.test_loss), history[-1]
-        row = [name, f"{lowest.test_loss:.2f}", str(lowest.epoch), str(last.epoch), f"{last.test_loss:.2f}"]
-        rows.append([*row, f"{last.train_acc:.1f}", f"{last.test_acc:.2f}"])
-    header = [
-        f"{task.title}, seed 0",
-        "lowest test loss",
-        "at epoch",
-        "last epoch",
-        "test loss",
-        "train accuracy",
-        "test accuracy",
+    for script in ("CNN", *(script for script, _ in (ATTENTION | GATES | STN).values())):
+        ours = read(COPY.name)["STN-slope0" if script == "STN-Attention" else script][0]
+        rows.append([script, *(f"{published[script, epoch]:.2f} / {at(epoch)(ours):.2f}" for epoch in epochs)])
+    return markdown(["published / JPEG copy", *(f"epoch {epoch}" for epoch in epochs)], rows)
+
+
+def summary() -> str:
+    """The README's table."""
+    gates = {label: row for both in zip(GATES.items(), SCALED.items(), strict=True) for label, row in both}
+    rows = []
+    for label, (network, control) in (ATTENTION | gates | STN).items():
+        found = [bold(gains(*column, network, control)) for column in END.values()] + ["-"]
+        parameters, _, time = cost(network.replace("scale2", "Attention"))
+        rows.append([label, *found[:3], parameters, time])
+    return markdown(["block", COPY.title, SHAPES.title, RESNET_18.title, "parameters", "epoch's time"], rows)
+
+
+def correlation(task: Task) -> str:
+    """Of the six blocks and their controls over seeds, by the measure: the mean over the blocks."""
+    found = []
+    for network, control in [*ATTENTION.values(), *GATES.values(), FURTHER["STN with slope 0"]]:
+        both = pairs(task, network, control)
+        found.append(statistics.correlation(*([measure(pair[side]) for pair in both] for side in (0, 1))))
+    return f"{statistics.mean(found):.2f}"
+
+
+def last_ten(history: list[Epoch]) -> float:
+    """What `measure` is for a run of twenty epochs and more."""
+    return statistics.mean(epoch.test_acc for epoch in history[-10:])
+
+
+def tables() -> dict[str, str]:
+    """What the documents quote, by title."""
+    return {
+        "Without a block": accuracies(),
+        "What each block adds": table_of_gains("block", ATTENTION | GATES | STN | FURTHER),
+        "Self-attention taken apart": table_of_gains("over the control, or as it says", APART),
+        "What a gate's start costs": table_of_gains("gate", {"constant 1/2": ("Half", TRUNK)} | GATES | SCALED),
+        "ResNet-8, SE at scale 2 over SE, epochs 6 to 15": interval(gains(RESNET_8, last_ten, "SE-scale2", "SE")),
+        "Into a trained network": inserted(),
+        "What each block costs": costs(),
+        "Beside the published numbers": beside_the_published(),
+        "Correlation of blocks with their controls, JPEG copy": correlation(COPY),
+        "Correlation of blocks with their controls, drawn shapes": correlation(SHAPES),
+    }
+
+
+def panel(task: Task, title: str, lines: dict[str, str], control: str) -> Panel | None:
+    """The gain over steps of two networks, by label, as far as there are runs."""
+    drawn = []
+    for (label, network), colour in zip(lines.items(), ("#0072B2", "#D55E00"), strict=True):
+        over_steps = {e * task.steps: gains(task, at(e), network, control) for e in range(1, task.epochs + 1)}
+        drawn += [Line(label, colour, over_steps)] * any(over_steps.values())
+    return Panel(title, drawn) if drawn else None
+
+
+def draw_gallery() -> None:
+    columns = [
+        ("Self-Attention", {"the block": "Self-Attention", "looks nowhere": "Self-Local"}, TRUNK),
+        ("Multi-Head", {"the block": "Multi-Head Attention", "looks nowhere": "Self-Local"}, TRUNK),
+        *((gate, {"as published": f"{gate}-Attention", "scale 2": f"{gate}-scale2"}, TRUNK) for gate in GATES),
+        ("STN", {"the block": "STN-Attention", "slope 0": "STN-slope0"}, STN_TRUNK),
     ]
-    return markdown(header, rows)
-
-
-def hardware() -> str:
-    """Which processor or GPU and PyTorch the runs are from, as their facts say; seeds with equal rows share one."""
-    rows = {}
-    for task, seed in itertools.product((JPEG_COPY, RESNET, RESNET_ON_GPU, SHAPES, CIFAR10), SEEDS):
-        machines = {}
-        resnets = task in (RESNET, RESNET_ON_GPU)
-        for name in (name for name in ALL if name.startswith("ResNet") == resnets):  # they share a folder
-            if facts := read_facts(task.csv(seed, name).with_suffix(".json")):
-                version = (facts.get("torch") or "not known").partition("+")[0]
-                device = facts.get("device", "cpu")
-                machine = facts.get("processor") if device == "cpu" else device
-                machines.setdefault((machine or "not known", version), []).append(name)
-        *few, last = sorted(machines, key=lambda machine: len(machines[machine])) or [None]
-        for machine in few:
-            rows.setdefault((task.title, ", ".join(machines[machine]), *machine), []).append(str(seed))
-        if last:
-            rows.setdefault((task.title, "the others" if few else "all", *last), []).append(str(seed))
-    rows = [[title, ", ".join(seeds), *row] for (title, *row), seeds in rows.items()]
-    return markdown(["images", "seeds", "networks", "processor or GPU", "PyTorch"], rows)
-
-
-def tables() -> list[str]:
-    found = [hardware(), *(what_blocks_add(task) for task in tasks())]
-    found.append(what_blocks_add(RESNET_ON_GPU))
-    found += [gates_starts(task) for task in (SHAPES, JPEG_COPY) if gains(task, "Trunk-Half", CONTROL)]
-    found += [learning_rates(), catching_up()]
-    if INSERTED.folder.exists():
-        found.append(after_inserting(INSERTED))
-    found.append(costs())
-    for task in tasks():
-        if task in (JPEG_COPY, CIFAR10):
-            published = beside_the_published(task, "test_acc", 2), beside_the_published(task, "test_loss", 3)
-            found += [later_epochs(task), *published, over_fitting(task)]
-    return found
+    tasks = [task for task, _ in END.values()]
+    grid = [[panel(task, *column) for column in columns] for task in tasks]
+    title = "Change in test accuracy over the control, as training goes on"
+    note = "Looks nowhere: x + gamma * value(x). Scale 2: gates start near 1, not near 1/2. Slope 0: STN with ReLU."
+    draw_gain_over_steps(GALLERY / "gain-over-steps.png", grid, title, [task.title for task in tasks], note)
+    runs = {name: run[0] for name, run in read(COPY.name).items() if len(run[0]) >= 100}
+    if "STN-Attention" in runs:
+        del runs["STN-slope0"]
+    facts = read_all_facts(COPY.name)
+    with tempfile.TemporaryDirectory() as folder:  # as the files that a user's runs write
+        paths = {name: Path(folder, f"{name}.csv") for name in runs}
+        for name, path in paths.items():
+            write_csv(path, runs[name])
+            write_facts(path.with_suffix(".json"), facts[name, "0"])
+        for name, path in paths.items():
+            plot_run(GALLERY / f"{name}.png", path, runs[name], len(runs[name]), facts[name, "0"])
+        plot_comparison(GALLERY / "comparison.png", read_folder(Path(folder), COPY.facts), COPY.title)
 
 
 if __name__ == "__main__":
-    Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    try:
-        print(*tables(), sep="\n\n")
-    except UserError as error:
-        finish(str(error), error.status)
-    draw_gallery()
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--add", type=Path, metavar="FOLDER", help="take in a sweep's finished runs")
+    options = parser.parse_args()
+    if options.add:
+        add_all(options.add)
+    else:
+        for title, table in (tables() | {"In the README": summary()}).items():
+            print(f"{title}\n\n{table}\n")
+        draw_gallery()
