@@ -1,7 +1,10 @@
 """The networks of the seven scripts and their two controls, by the names of their runs."""
 
 import importlib
+import inspect
+import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -10,6 +13,9 @@ from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the scripts say `from common import ...`
+
+import common  # noqa: E402
+from support.errors import UserError  # noqa: E402
 
 
 class Network(NamedTuple):
@@ -47,3 +53,25 @@ def arguments(name: str) -> list[str]:
     """What to type after `python` for the run of that name."""
     script, *words = NETWORKS[name].typed if name in NETWORKS else ["benchmarks/variants.py", name]
     return [str(ROOT / script), *words]
+
+
+def read_script(path: Path) -> tuple[Callable[..., nn.Module], str]:
+    """What a script, anyone's own too, hands to `run`: its `build`, and the name of its control.
+
+    Raises:
+        UserError: the script cannot be run, or its block cannot be exchanged.
+    """
+    handed = []
+    run, common.run = common.run, lambda build, control=None, *_, **__: handed.append((build, control))
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{path}: {type(error).__name__}: {error}", 2) from error
+    finally:
+        common.run = run
+    if not handed or not handed[-1][1]:
+        raise UserError(f'{path}: name its control where it calls run: run(build, control="CNN-32-64-128")', 2)
+    block = inspect.signature(handed[-1][0]).parameters.get("block")
+    if block is None or not callable(block.default):
+        raise UserError(f"{path}: give build a block to exchange: def build(num_classes, block=MyAttention)", 2)
+    return handed[-1]

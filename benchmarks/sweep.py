@@ -1,51 +1,68 @@
-"""Trains networks by seeds, several at a time; stopped at any moment, the same command continues.
+"""Trains networks with several seeds in parallel. Run the same command again to resume.
 
     python benchmarks/sweep.py                                                  all nine networks, seed 0
     python benchmarks/sweep.py --networks CNN-32-64-128 SE-Attention --seeds 0 1 2 --epochs 30
 
-Starts each script as a user would, with `--resume`, in a folder for each seed, `<out>/seed<k>`, where its output
-goes to `<run>.log`. Runs that have all their epochs are skipped, so give each data set and precision an `--out`; so are
-those that are being trained elsewhere, say by another sweep. Where there are several GPUs, all are used, with `--jobs`
-runs on each.
+Starts each script as a user would, with `--resume`, in a folder for each seed, `<out>/seed<k>`, where its output goes
+to `<run>.log`. Complete runs are skipped; those of other images or settings are refused. All GPUs are used.
 """
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from networks import NETWORKS, arguments
-from tqdm import tqdm
 from variants import VARIANTS
 
-from support.errors import UserError
-from support.files import holding
-from support.run.command_line import (
-    PRECISIONS,
-    Parser,
-    find_device,
-    non_negative_int,
-    positive_float,
-    positive_int,
-    refuse_tf32,
-    suffix,
-    writable_folder,
-)
-from support.run.record import read_csv
-from support.terminal import shows_bars
+from common import load_data
+from support.data.dataset import Data, checksum
+from support.errors import UserError, finish
+from support.run import command_line
+from support.run.facts import differences, read_facts
+from support.run.record import Epoch, read_csv
+
+BATCH_SIZE = 64  # the scripts' own default
 
 
 class Run(NamedTuple):
-    name: str
-    seed: int
     csv: Path
+    seed: int
+    typed: list[str]  # after `python`, before the flags
+    parameters: int | None = None  # of its network, where they are known
 
-    def epochs_done(self, epochs: int) -> int:
-        return min(len(read_csv(self.csv)), epochs)
+    def __str__(self) -> str:
+        return f"{self.csv.stem}, seed {self.seed}"
+
+    def history(self, epochs: int) -> list[Epoch]:
+        return read_csv(self.csv)[:epochs]
+
+
+def csv_of(name: str, seed: int, options: argparse.Namespace) -> Path:
+    return options.out / f"seed{seed}" / f"{name}{command_line.suffix(options.data)}.csv"
+
+
+def parse(parser: command_line.Parser) -> argparse.Namespace:
+    """Adds the flags that say how to train to a parser that has `--seeds`, and checks what was typed."""
+    add = parser.add_argument
+    add("--epochs", type=command_line.positive_int, default=100, help="of each run (default: 100)")
+    add("--lr", type=command_line.positive_float, default=0.001, help="passed on to the scripts, as are the next three")
+    add("--data", default=command_line.DATA_FOLDER)
+    add("--device", type=command_line.find_device, default="auto")
+    add("--precision", choices=command_line.PRECISIONS, default="fp32")
+    jobs = "number of parallel runs, per GPU if there are several (default: on a CPU one per core, else 1)"
+    add("--jobs", type=command_line.positive_int, help=jobs)
+    add("--out", type=command_line.writable_folder, default="runs", help="output folder (default: runs)")
+    options = parser.parse_args()
+    command_line.refuse_tf32(parser, options)
+    options.jobs = options.jobs or (cores() if options.device.type == "cpu" else 1)
+    return options
 
 
 def cores() -> int:
@@ -61,118 +78,100 @@ def visible_gpus(device: torch.device) -> list[str | None]:
     return visible.split(",")[:count] if visible else [str(i) for i in range(count)]
 
 
-def parse() -> argparse.Namespace:
-    parser = Parser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    add = parser.add_argument
-    names = [*NETWORKS, *VARIANTS]
-    add("--networks", nargs="+", choices=names, default=list(NETWORKS), metavar="NAME", help=", ".join(names))
-    add("--seeds", nargs="+", type=non_negative_int, default=[0], metavar="SEED", help="a run of each network for each")
-    jobs = (
-        "runs at a time, on each GPU if there are several; all share the cores (default: on a CPU one a core, else 1)"
-    )
-    add("--jobs", type=positive_int, default=argparse.SUPPRESS, help=jobs)
-    add("--epochs", type=positive_int, default=100, help="of each run")
-    add("--lr", type=positive_float, default=0.001, help="as the scripts take it")
-    add("--data", default="data", help="as the scripts take it")
-    add("--device", type=find_device, default="auto", help="as the scripts take it")
-    add("--precision", choices=PRECISIONS, default="fp32", help="as the scripts take it")
-    add("--out", type=writable_folder, default="runs", help="the folder for the seeds' folders")
-    options = parser.parse_args()
-    refuse_tf32(parser, options)
-    if "jobs" not in options:
-        options.jobs = cores() if options.device.type == "cpu" else 1
-    try:
-        for seed in options.seeds:
-            writable_folder(options.out / f"seed{seed}")
-    except argparse.ArgumentTypeError as error:
-        parser.error(f"argument --out: {error}")
-    return options
+def refuse_other_runs(runs: list[Run], data: Data, options: argparse.Namespace) -> None:
+    """Compares the facts of the runs that are there with what is asked for.
+
+    Raises:
+        UserError: a run was trained on other images or in another way.
+    """
+    asked = {"checksum": checksum(data), "batch_size": BATCH_SIZE, "lr": options.lr, "precision": options.precision}
+    for run in runs:
+        facts, now = read_facts(run.csv.with_suffix(".json")), asked | {"seed": run.seed}
+        now |= {"parameters": run.parameters} if run.parameters else {}
+        for key in differences(facts, now, now) if facts or run.csv.exists() else []:
+            other = f"has {key} {facts.get(key)}, not {now[key]}"
+            raise UserError(f"{run.csv} {other}: use the same value or another --out", 2)
 
 
 def start(run: Run, gpu: str | None, threads: int, options: argparse.Namespace) -> subprocess.Popen:
-    same = {name: getattr(options, name) for name in ("epochs", "lr", "data", "device", "precision")}
-    flags = {"seed": run.seed} | same
-    typed = [word for flag, value in flags.items() for word in (f"--{flag}", str(value))]
-    command = [sys.executable, *arguments(run.name), *typed, "--out", run.csv.parent, "--resume"]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONIOENCODING": "utf-8"}
-    if gpu is not None:
-        environment["CUDA_VISIBLE_DEVICES"] = gpu
+    flags = {name: getattr(options, name) for name in ("epochs", "lr", "data", "device", "precision")}
+    flags |= {"seed": run.seed, "out": run.csv.parent}
+    typed = [f"--{flag}={value}" for flag, value in flags.items()]
+    environment = {"OMP_NUM_THREADS": str(threads)} | os.environ | {"PYTHONIOENCODING": "utf-8"}
+    environment |= {"CUDA_VISIBLE_DEVICES": gpu} if gpu else {}
     with run.csv.with_suffix(".log").open("a", encoding="utf-8") as log:
+        command = [sys.executable, *run.typed, *typed, "--resume"]
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
 
-def is_held(run: Run) -> bool:
-    """Whether another process is training it."""
-    try:
-        with holding(run.csv.parent, run.csv.stem):
-            return False
-    except UserError:
-        return True
-
-
-def train(runs: list[Run], options: argparse.Namespace) -> tuple[list[Run], list[Run]]:
+def train(runs: list[Run], options: argparse.Namespace) -> dict[Path, str]:
     """Trains the runs that are not complete, `--jobs` at a time on each GPU or else on the CPU.
 
     Returns:
-        Those that failed, and those skipped.
+        The CSVs of those that failed, and the last line that each run wrote.
     """
-
-    def done() -> int:
-        return sum(run.epochs_done(options.epochs) for run in runs)
-
-    waiting = [run for run in runs if run.epochs_done(options.epochs) < options.epochs]
-    running, failed, skipped = {}, [], []
+    for run in runs:
+        run.csv.parent.mkdir(parents=True, exist_ok=True)
+    waiting = [run for run in runs if len(run.history(options.epochs)) < options.epochs]
+    running, failed = {}, {}
     free = visible_gpus(options.device) * options.jobs
     threads = max(1, cores() // len(free))
-    total = len(runs) * options.epochs
-    # smoothing 0: the time left goes by the mean of all epochs, since networks differ in speed
-    with tqdm(total=total, initial=done(), unit="epoch", smoothing=0, disable=not shows_bars()) as bar:
-        try:
-            while waiting or running:
-                while waiting and free:
-                    run, gpu = waiting.pop(0), free.pop(0)
-                    running[start(run, gpu, threads, options)] = run, gpu
-                time.sleep(0.5)
-                for process in [process for process in running if process.poll() is not None]:
-                    run, gpu = running.pop(process)
-                    free.append(gpu)
-                    held = process.returncode == 2 and is_held(run)
-                    if process.returncode:
-                        (skipped if held else failed).append(run)
-                    end = "trained elsewhere, skipped" if held else "failed" if process.returncode else "done"
-                    tqdm.write(f"{run.name}, seed {run.seed}: {end}")
-                bar.update(done() - bar.n)
-        finally:
-            for process in running:
-                process.terminate()  # at any moment: what a run has written can be resumed
-            for process in running:
-                process.wait()
-    return failed, skipped
+    try:
+        while waiting or running:
+            while waiting and free:
+                run, gpu = waiting.pop(0), free.pop(0)
+                running[start(run, gpu, threads, options)] = run, gpu
+            time.sleep(0.5)
+            for process in [process for process in running if process.poll() is not None]:
+                run, gpu = running.pop(process)
+                free.append(gpu)
+                if len(run.history(options.epochs)) < options.epochs:
+                    log = run.csv.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
+                    failed[run.csv] = log.strip().rpartition("\n")[2] or f"exit status {process.returncode}"
+                left = f"{len(waiting) + len(running)} of {len(runs)} to go"
+                print(f"{run}: {'failed' if run.csv in failed else 'done'}, {left}", flush=True)
+    finally:
+        for process in running:
+            process.terminate()  # at any moment: what a run has written can be resumed
+        for process in running:
+            process.wait()
+    return failed
+
+
+def plainly(main: Callable[[], None]) -> None:
+    """Runs a program that trains; whatever ends it, it leaves no process behind and says in a line what happened."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's way to stop it, taken as Ctrl-C
+    try:
+        main()
+    except UserError as error:
+        finish(str(error), error.status)
+    except KeyboardInterrupt:
+        finish("stopped. Run the same command again to resume.", 130)
+    except OSError as error:
+        finish(f"cannot write ({error}). Run the same command again to resume.", 1)
 
 
 def main() -> None:
-    options = parse()
+    parser = command_line.Parser(
+        description="Trains networks with several seeds in parallel. Run the same command again to resume."
+    )
+    names = {"choices": [*NETWORKS, *VARIANTS], "default": list(NETWORKS), "metavar": "NAME"}
+    listed = "default: the scripts and their controls; an unknown name lists the others"
+    parser.add_argument("--networks", nargs="+", **names, help=listed)
+    seeds = {"type": command_line.non_negative_int, "default": [0], "metavar": "SEED"}
+    parser.add_argument("--seeds", nargs="+", **seeds, help="every network is trained once per seed (default: 0)")
+    options = parse(parser)
     runs = [
-        Run(name, seed, options.out / f"seed{seed}" / f"{name}{suffix(options.data)}.csv")
-        for seed in options.seeds
-        for name in options.networks
+        Run(csv_of(name, seed, options), seed, arguments(name)) for seed in options.seeds for name in options.networks
     ]
-    try:
-        failed, skipped = train(runs, options)
-    except KeyboardInterrupt:
-        print("stopped; the same command continues", file=sys.stderr)
-        sys.exit(130)
-    for run in failed:
-        log = run.csv.with_suffix(".log")
-        last_line = log.read_text(encoding="utf-8").strip().rpartition("\n")[2]
-        print(f"{run.name}, seed {run.seed} failed: {last_line} (all of it in {log})", file=sys.stderr)
-    missing = [run for run in skipped if run.epochs_done(options.epochs) < options.epochs]
-    for run in missing:
-        print(f"{run.name}, seed {run.seed} is not complete: it is being trained elsewhere", file=sys.stderr)
-    if failed or missing:
+    refuse_other_runs(runs, load_data(options.data), options)
+    failed = train(runs, options)
+    for csv, why in failed.items():
+        print(f"{csv.with_suffix('.log')}: {why}", file=sys.stderr)
+    if failed:
         sys.exit(1)
     print(f"Done: see {options.out / 'seed*'}")
 
 
 if __name__ == "__main__":
-    main()
+    plainly(main)

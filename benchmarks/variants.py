@@ -1,17 +1,22 @@
 """Variants that take the blocks apart, each on its script's network, with the scripts' flags.
 
     python benchmarks/variants.py SE-scale2 --data shapes
+    python benchmarks/variants.py linear SE-Attention.py            LinearShortcut in the block's place, in any script
+    python benchmarks/variants.py constant SE-Attention.py '[0.5, 0.5]'   a constant in each block's place
 
 Some variants draw no random numbers of their own, so that a network with one starts from the weights of the
 network with the block it varies.
 """
 
+import itertools
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import torch
-from networks import NETWORKS, load
+from networks import NETWORKS, load, read_script
 from torch import Tensor, nn
 
 from common import run
@@ -45,6 +50,31 @@ class Gradually(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.alpha * (self.block(x) - x)
+
+
+class LinearShortcut(nn.Module):
+    """A linear layer with a shortcut: attention's frame without the attention.
+
+        V = x W + b                                     (N, HW, C)  x read as H*W tokens of C channels
+        y = x + gamma * V                               (N, C, H, W)
+
+    gamma is a learned number that starts at 0, so the block starts as the identity. A block minus this is what it
+    adds to plain further capacity.
+
+    Args:
+        channels: C.
+
+    Shape: (N, C, H, W) to the same, any H and W.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.linear = nn.Linear(channels, channels)
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.linear(x.flatten(2).transpose(1, 2))  # (N, HW, C)
+        return x + self.gamma * out.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
 class SelfLocal(SelfAttention):
@@ -100,8 +130,28 @@ VARIANTS = {
     "STN-slope0": on("STN-Attention", partial(STN, slope=0)),
 }
 
+
+def linear(script: Path) -> tuple[Callable[..., nn.Module], str, str]:
+    """A script's network with a linear layer in its block's place, its control's name, and its own."""
+    build, control = read_script(script)
+    return partial(build, block=lambda channels, *_, **__: LinearShortcut(channels)), control, f"{control}-linear"
+
+
+def constant(script: Path, factors: Sequence[float]) -> tuple[Callable[..., nn.Module], str, str]:
+    """A script's network with constants in its blocks' places, its control's name, and its own."""
+    build, control = read_script(script)
+    in_turn = itertools.cycle(factors)
+    return partial(build, block=lambda *_, **__: Constant(next(in_turn))), control, f"{script.stem}-constant"
+
+
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1] not in VARIANTS:
-        finish(f"give the name of a variant, then flags as for a script; there are {', '.join(VARIANTS)}", 2)
-    name, *argv = sys.argv[1:]
-    run(*VARIANTS[name], name=name, argv=argv)
+    match sys.argv[1:]:
+        case [name, *argv] if name in VARIANTS:
+            build, control = VARIANTS[name]
+        case ["linear", script, *argv]:
+            build, control, name = linear(Path(script))
+        case ["constant", script, factors, *argv]:
+            build, control, name = constant(Path(script), json.loads(factors))
+        case _:
+            finish(f"give the name of a variant, then flags as for a script; there are {', '.join(VARIANTS)}", 2)
+    run(build, control, name, argv)

@@ -11,19 +11,13 @@ import torch
 @pytest.mark.parametrize("loop", ["tutorial", "project"])
 def test_a_loop_trains_its_network_epoch_by_epoch(loop, tree, monkeypatch):
     networks = []
-
-    def build(name, classes):
-        networks.append(build_network(name, classes))
-        return networks[0]
-
-    build_network = speed.build
-    monkeypatch.setattr(speed, "build", build)
-    monkeypatch.setattr(speed, "tuned_cpu", lambda *_: nullcontext())  # it changes the process that tests are in
+    build = speed.build
+    monkeypatch.setattr(speed, "build", lambda *named: networks.append(build(*named)) or networks[0])
+    monkeypatch.setattr(speed, "tuned", lambda *_: nullcontext())  # it changes the process that tests are in
     cpu = torch.device("cpu")
-    options = argparse.Namespace(data=str(tree), images=30, batch_size=8, workers=0, precision="fp32", device=cpu)
-    speed.start(getattr(speed, loop), "SE-Attention", options)
+    speed.start(loop, "SE-Attention", argparse.Namespace(data=tree, images=70, workers=0, precision="fp32", device=cpu))
     for _ in range(2):
         before = [parameter.clone() for parameter in networks[0].parameters()]
-        assert speed.epoch_seconds() > 0
+        assert speed.epoch_seconds() > 0 and not networks[0].training  # since the test is last
         changed = [not torch.equal(old, new) for old, new in zip(before, networks[0].parameters(), strict=True)]
         assert sum(changed) > len(changed) / 2

@@ -4,79 +4,126 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import sweep as module
 import torch
-from helpers import ROOT, Process, rows, run
+from helpers import CONTEXT, ROOT, Process, child, rows
 
 from support.files import holding
-from support.run.history import Epoch, write_csv
+from support.run.facts import read_facts, write_facts
+from support.run.record import Epoch, write_csv
 
-posix = pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
 SWEEP = str(ROOT / "benchmarks" / "sweep.py")
 
 
-def test_it_trains_what_is_missing_and_continues_past_a_failure_and_a_run_elsewhere(tree, tmp_path):
+def redirect(log: str) -> None:
+    for descriptor in (1, 2):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), descriptor)
+
+
+class Forked:
+    """In place of `subprocess.Popen`: a script in a process that has torch imported already, without pictures."""
+
+    def __init__(self, command, stdout, stderr, env):
+        typed = [str(word) for word in command[1:]]
+        prepare = partial(redirect, str(Path(stdout.name).absolute()))
+        arguments = (typed, Path.cwd(), [Path(os.devnull)] * 2, prepare, False, False)
+        self.process = CONTEXT.Process(target=child, args=arguments)
+        self.process.start()
+
+    def poll(self):
+        self.returncode = self.process.exitcode
+        return self.returncode
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The commands of the runs that are started; they are started as `Forked`."""
+    commands = []
+    monkeypatch.setattr(module.subprocess, "Popen", lambda c, **flags: commands.append(c) or Forked(c, **flags))
+    monkeypatch.setattr(module.signal, "signal", lambda *_: None)
+    return commands
+
+
+def main(program, *typed, monkeypatch, capsys):
+    """Types a program's command in this process. Returns exit status, standard output and standard error."""
+    monkeypatch.setattr(sys, "argv", [f"{program.__name__}.py", *map(str, typed)])
+    status = 0
+    try:
+        program.plainly(program.main)
+    except SystemExit as ended:
+        status = int(ended.code or 0)
+    return status, *capsys.readouterr()
+
+
+def test_it_trains_what_is_missing_and_continues_past_a_failure(tree, tmp_path, started, monkeypatch, capsys):
     out = tmp_path / "seed3"
     out.mkdir()
     (out / "CNN.pt").write_text("no checkpoint")
-    write_csv(out / "ECA-Attention.csv", [Epoch(1, 2, 10, 2, 10, 1)])  # complete
-    networks = ["CNN", "CNN-32-64-128", "SE-Attention", "ECA-Attention"]
+    networks = ["CNN", "CNN-32-64-128", "SE-Attention"]
+    typed = ["--networks", *networks, "--seeds", 3, "--epochs", 1, "--data", tree, "--out", tmp_path, "--jobs", 1]
     with holding(out, "SE-Attention"):
-        typed = ["--networks", *networks, "--seeds", 3, "--epochs", 1, "--data", tree, "--out", tmp_path]
-        status, said, errors = run(SWEEP, *typed, cwd=tmp_path)
-    assert status == 1 and errors.count("\n") == 2 and "ECA" not in said
-    assert errors.startswith("CNN, seed 3 failed: CNN.py: ") and str(out / "CNN.log") in errors
-    assert not (out / "CNN.csv").exists() and len(rows(out / "CNN-32-64-128.csv")) == 2
-    assert "SE-Attention, seed 3: trained elsewhere, skipped\n" in said
-    assert "SE-Attention, seed 3 is not complete" in errors and not (out / "SE-Attention.csv").exists()
+        status, said, errors = main(module, *typed, monkeypatch=monkeypatch, capsys=capsys)
+    assert (status, errors.count("\n"), len(started)) == (1, 2, 3)
+    assert f"{out / 'CNN.log'}: CNN.py: " in errors and "another run of SE-Attention is in progress" in errors
+    assert "CNN-32-64-128, seed 3: done" in said and len(rows(out / "CNN-32-64-128.csv")) == 2
+    (out / "CNN.pt").unlink()
+    assert main(module, *typed, monkeypatch=monkeypatch, capsys=capsys)[0] == 0
+    assert len(started) == 5 and len(rows(out / "CNN.csv")) == len(rows(out / "SE-Attention.csv")) == 2
+
+    json = out / "CNN.json"
+    facts = read_facts(json)
+    for other in ({"lr": 0.002}, {"checksum": "0123abcd"}, {"batch_size": 32}, {"precision": "bf16"}, {"seed": 4}):
+        write_facts(json, facts | other)
+        ((key, value),) = other.items()
+        status, said, errors = main(module, *typed, monkeypatch=monkeypatch, capsys=capsys)
+        assert (status, said) == (2, "") and f"CNN.csv has {key} {value}, not {facts[key]}" in errors, other
+    write_facts(json, facts)
+    assert main(module, *typed, "--lr", 0.002, monkeypatch=monkeypatch, capsys=capsys)[0] == 2 and len(started) == 5
 
 
-def test_a_seed_s_folder_that_cannot_be_made_is_said_before_any_run(tmp_path, monkeypatch, capsys):
+def test_a_seed_s_folder_that_cannot_be_made_is_said_before_any_run(tree, tmp_path, started, monkeypatch, capsys):
     (tmp_path / "seed1").write_text("a file")
-    monkeypatch.setattr(sys, "argv", ["sweep.py", "--networks", "CNN", "--seeds", "0", "1", "--out", str(tmp_path)])
-    with pytest.raises(SystemExit) as ended:
-        module.main()
-    said, errors = capsys.readouterr()
-    assert (ended.value.code, said, errors.count("\n")) == (2, "", 1) and "cannot write in the folder" in errors
-    assert not list(tmp_path.glob("seed0/*"))
+    typed = ["--networks", "CNN", "--seeds", 0, 1, "--data", tree, "--out", tmp_path]
+    status, said, errors = main(module, *typed, monkeypatch=monkeypatch, capsys=capsys)
+    assert (status, said, errors.count("\n"), started) == (1, "", 1, []) and "cannot write" in errors
 
 
-@posix
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
 def test_stopped_it_leaves_no_run_behind(tree, tmp_path):
     process = Process(SWEEP, "--networks", "CNN", "--epochs", 5000, "--data", tree, "--out", tmp_path, cwd=tmp_path)
     csv = tmp_path / "seed0" / "CNN.csv"
     while not csv.exists():
         assert process.process.is_alive()
         time.sleep(0.05)
-    os.kill(process.process.pid, signal.SIGINT)
+    os.kill(process.process.pid, signal.SIGTERM)
     status, _, errors = process.wait()
-    assert (status, errors) == (130, "stopped; the same command continues\n")
-    before = rows(csv)
-    time.sleep(0.5)  # a dozen epochs
-    assert 2 <= len(before) < 5000 and rows(csv) == before
+    assert (status, errors) == (130, "sweep.py: stopped. Run the same command again to resume.\n")
+    with holding(csv.parent, "CNN"):
+        assert 2 <= len(rows(csv)) < 5000
 
 
 @pytest.mark.parametrize(
-    ("visible", "device", "jobs", "gpus"),
+    ("visible", "device", "jobs", "gpus", "threads"),
     [
-        ("4,GPU-a,9", "cuda", 1, ["4", "GPU-a"]),  # the third is not there
-        ("", "cuda", 1, ["0", "1"]),
-        ("4,6", "cuda", 2, ["4", "6", "4", "6"]),
-        ("4,6", "cuda:1", 1, ["4,6"]),  # the script finds it
+        ("4,GPU-a,9", "cuda", 1, ["4", "GPU-a"], None),  # the third is not there
+        ("", "cuda", 1, ["0", "1"], None),
+        ("4,6", "cuda", 2, ["4", "6", "4", "6"], None),
+        ("4,6", "cuda:1", 1, ["4,6"], "3"),  # the script finds it; the user's number of threads
     ],
 )
-def test_each_gpu_has_its_runs(visible, device, jobs, gpus, tmp_path, monkeypatch):
+def test_each_gpu_has_its_runs(visible, device, jobs, gpus, threads, tree, tmp_path, monkeypatch, capsys):
     started = []
 
     class Script:
         """In the place of a script's process: writes its epoch and ends when it is asked the second time."""
 
         def __init__(self, command, env, **_):
-            words = list(map(str, command))
-            self.csv = Path(words[words.index("--out") + 1]) / f"{Path(words[1]).stem}.csv"
+            flags = dict(word[2:].split("=", 1) for word in command if "=" in word)
+            self.csv = Path(flags["out"]) / f"{Path(command[1]).stem}.csv"
             self.gpu, self.threads = env["CUDA_VISIBLE_DEVICES"], env["OMP_NUM_THREADS"]
             self.answers = iter([None, 0])
             self.returncode = None
@@ -93,14 +140,16 @@ def test_each_gpu_has_its_runs(visible, device, jobs, gpus, tmp_path, monkeypatc
         return [process for process in started if process.returncode is None]
 
     monkeypatch.setattr(module.subprocess, "Popen", Script)
-    monkeypatch.setattr(module, "find_device", torch.device)
+    monkeypatch.setattr(module.command_line, "find_device", torch.device)
     monkeypatch.setattr(module, "cores", lambda: 8)
     monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    typed = f"--networks CNN SE-Attention --seeds 0 1 2 --epochs 1 --device {device} --jobs {jobs} --out".split()
-    monkeypatch.setattr(sys, "argv", ["sweep.py", *typed, str(tmp_path)])
-    module.main()
+    monkeypatch.setenv("OMP_NUM_THREADS", threads) if threads else monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(module.signal, "signal", lambda *_: None)
+    typed = f"--networks CNN SE-Attention --seeds 0 1 2 --epochs 1 --device {device} --jobs {jobs}".split()
+    typed += ["--data", tree, "--out", tmp_path]
+    assert main(module, *typed, monkeypatch=monkeypatch, capsys=capsys)[0] == 0
     assert len(list(tmp_path.glob("seed*/*.csv"))) == len(started) == 6
     assert [process.gpu for process in started[: len(gpus)]] == gpus
-    assert {process.threads for process in started} == {str(8 // len(gpus))}
+    assert {process.threads for process in started} == {threads or str(8 // len(gpus))}

@@ -1,0 +1,251 @@
+"""Does a block help? Compares it with no block, with a linear layer and, where it has gates, with a constant.
+
+    python benchmarks/compare.py My-Attention.py --data shapes --epochs 20 --seeds 5
+
+A script is one of the six with a block, or a copy whose `build` has another class as the default of `block`. Its
+network is trained with the block, without it (the control), with `x + gamma * Linear(x)` in its place, and, where the
+block has a method `gate`, with the mean of its gates at the seed's start in its place. Prints a table, and writes it
+and a picture to the folder `--out`. Run the same command again to resume; complete runs are not trained again.
+"""
+
+import argparse
+import inspect
+import json
+import math
+import statistics
+import sys
+import zlib
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from gains import Line, Panel, draw_gain_over_steps, excludes_zero, interval, measure
+from networks import read_script
+from sweep import BATCH_SIZE, Run, csv_of, parse, plainly, refuse_other_runs, train
+from torch import nn
+from variants import LinearShortcut
+
+from common import load_data, set_seed
+from support.data.dataset import Data, normalize
+from support.errors import UserError
+from support.files import holding, replacing, set_aside
+from support.run import command_line
+from support.run.facts import count_parameters, read_facts
+from support.run.record import Epoch
+
+VARIANTS = str(Path(__file__).with_name("variants.py"))
+COLOURS = {"block": "#0072B2", "linear layer": "#E69F00", "constant": "#009E73"}
+
+
+class Comparison(NamedTuple):
+    script: Path
+    runs: dict[str, list[Run]]  # "block", "control", "linear layer", "constant" if the block has gates: a run per seed
+    gates: str  # the constants, one for each block in the network; or why there are none
+
+    def complete(self, epochs: int) -> dict[str, dict[int, list[Epoch]]]:
+        """The histories of complete runs, by what they have in the block's place, and seed."""
+        return {
+            kind: {run.seed: history for run in runs if len(history := run.history(epochs)) == epochs}
+            for kind, runs in self.runs.items()
+        }
+
+
+def gate_means(build: Callable[..., nn.Module], data: Data, seed: int) -> list[float]:
+    """The mean of each block's gates over 1,000 images, at a seed's start; empty where not all have gates.
+
+    Of a block whose parts have the gates, such as CBAM, the product of their means.
+    """
+    block = inspect.signature(build).parameters["block"].default
+    blocks, means = [], defaultdict(list)
+
+    def kept(*args, **kwargs) -> nn.Module:
+        blocks.append(block(*args, **kwargs))
+        return blocks[-1]
+
+    set_seed(seed, epoch=0)
+    network = build(num_classes=len(data.classes), block=kept)
+    gated = [[part for part in block.modules() if callable(getattr(type(part), "gate", None))] for block in blocks]
+    gated = [parts[:1] if parts and parts[0] is block else parts for block, parts in zip(blocks, gated, strict=True)]
+    for part in {part for parts in gated for part in parts}:
+        part.register_forward_pre_hook(lambda part, inputs: means[part].append(part.gate(*inputs).mean().item()))
+    evenly = torch.linspace(0, len(data.train_images) - 1, 1000).long()  # of all classes, whatever their order
+    if not all(gated):
+        return []
+    with torch.no_grad():
+        network(normalize(data.train_images[evenly]))
+    return [math.prod(statistics.mean(means[part]) for part in parts) for parts in gated]
+
+
+def one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def examine(script: Path, data: Data, options: argparse.Namespace) -> Comparison:
+    """Finds out what is to be trained for a script.
+
+    Raises:
+        UserError: the script, or its network without the block, cannot be used.
+    """
+    build, control = read_script(script)
+    classes, typed = len(data.classes), str(script)
+
+    def runs(name: str, *words: str, parameters: int | None = None) -> list[Run]:
+        return [Run(csv_of(name, seed, options), seed, list(words), parameters) for seed in options.seeds]
+
+    try:
+        plain = count_parameters(build(num_classes=classes, block=None))
+        linear = count_parameters(build(num_classes=classes, block=lambda channels, **_: LinearShortcut(channels)))
+    except Exception as error:  # someone's own code can raise anything
+        raise UserError(f"{script}: its network without the block fails: {one_line(error)}", 2) from error
+    found = {
+        "block": runs(script.stem, typed),
+        "control": runs(control, typed, "--control", parameters=plain),
+        "linear layer": runs(f"{control}-linear", VARIANTS, "linear", typed, parameters=linear),
+    }
+    try:
+        means = [gate_means(build, data, seed) for seed in options.seeds]
+    except Exception as error:
+        return Comparison(script, found, one_line(error))
+    if any(means):
+        each = [runs(f"{script.stem}-constant", VARIANTS, "constant", typed, json.dumps(of_seed)) for of_seed in means]
+        found["constant"] = [runs[i] for i, runs in enumerate(each)]
+    return Comparison(script, found, ", ".join(f"{statistics.mean(place):.2f}" for place in zip(*means, strict=True)))
+
+
+def set_edited_aside(comparison: Comparison) -> None:
+    """Moves runs that may be of an earlier text of the script; the facts of the block's say of which text it was."""
+    now = f"{zlib.crc32(comparison.script.read_bytes()):08x}"
+    moved = []
+    for kind in ("constant", "block"):  # the block's last, since its facts decide
+        for run, block in zip(comparison.runs.get(kind, []), comparison.runs["block"], strict=False):
+            edited = read_facts(block.csv.with_suffix(".json")).get("script_checksum") != now
+            if edited and any(run.csv.with_suffix(ending).exists() for ending in (".csv", ".json", ".pt")):
+                with holding(run.csv.parent, run.csv.stem):
+                    moved.append(str(set_aside(run.csv.parent, run.csv.stem)))
+    if moved:
+        print(f"{comparison.script} was edited. Its earlier runs are now in {', '.join(moved)}", flush=True)
+
+
+def gains(ours: dict[int, list[Epoch]], theirs: dict[int, list[Epoch]], of: Callable = measure) -> list[float]:
+    """What the first runs have more than the second with the same seeds."""
+    return [of(ours[seed]) - of(theirs[seed]) for seed in ours if seed in theirs]
+
+
+def table(comparison: Comparison, epochs: int, failed: dict[Path, str]) -> str:
+    """In Markdown. An error stands in the rows that it concerns, beside what the other seeds gave."""
+    name, runs, complete = comparison.script.stem, comparison.runs, comparison.complete(epochs)
+
+    def change(kind: str, other: str) -> str:
+        differences = gains(complete[kind], complete[other])
+        errors = [failed[run.csv] for run in runs[kind] + runs[other] if run.csv in failed]
+        if not errors:
+            return interval(differences)
+        found = f"{interval(differences)} ({len(differences)} seeds); " if differences else ""
+        return f"{found}failed: {errors[0]}".replace("|", "\\|")
+
+    def costs(kind: str) -> list[str]:
+        if not (complete[kind] and complete["control"]):
+            return ["", ""]
+        facts = [read_facts(runs[of][0].csv.with_suffix(".json")) for of in (kind, "control")]
+        seconds = [
+            statistics.median(e.seconds for run in complete[of].values() for e in run) for of in (kind, "control")
+        ]
+        return [f"{facts[0]['parameters'] - facts[1]['parameters']:+,}", f"{seconds[0] / seconds[1]:.1f}"]
+
+    replacements = [kind for kind in runs if kind not in ("block", "control")]
+    labels = {kind: f"a {kind} in its place" for kind in replacements}
+    if "constant" in labels:
+        labels["constant"] += f" ({comparison.gates})"
+    rows = [
+        ["", "change in test accuracy over the control", "parameters", "time of an epoch, over the control's"],
+        ["---"] * 4,
+        *([label, change(kind, "control"), *costs(kind)] for kind, label in ({"block": name} | labels).items()),
+        *([f"{name} over the {kind}", change("block", kind), "", ""] for kind in replacements),
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def sentence(comparison: Comparison, epochs: int) -> str:
+    """What the table says of the block."""
+    name, complete = comparison.script.stem, comparison.complete(epochs)
+    block = complete.pop("block")
+    seeds, findings = len(gains(block, complete["control"])), []
+    if seeds < 2:
+        return f"Nothing can be said of {name}: fewer than two of its seeds are complete."
+    for kind, theirs in complete.items():
+        if not (differences := gains(block, theirs)):
+            continue
+        finding = "better than" if statistics.mean(differences) > 0 else "worse than"
+        if not excludes_zero(differences):
+            finding = "not told apart from" if any(differences) else "exactly as good as"
+        findings.append(f"{finding} {'its control' if kind == 'control' else f'a {kind}'}")
+    no_constant = (
+        f" Its gates have no mean: {comparison.gates}." if comparison.gates and "constant" not in complete else ""
+    )
+    return f"By these {seeds} seeds, {name} is {', '.join(findings)}.{no_constant}"
+
+
+def panel(comparison: Comparison, epochs: int, steps: int) -> Panel:
+    """Gains over steps, of which an epoch has this many."""
+    complete = comparison.complete(epochs)
+    lines = []
+    for kind in [kind for kind in COLOURS if kind in complete]:
+        after = [
+            gains(complete[kind], complete["control"], lambda history, i=i: history[i].test_acc) for i in range(epochs)
+        ]
+        if any(after):
+            lines.append(Line(kind, COLOURS[kind], {(i + 1) * steps: gain for i, gain in enumerate(after)}))
+    return Panel(comparison.script.stem, lines)
+
+
+def how(data: Data, steps: int, options: argparse.Namespace, facts: dict) -> str:
+    last = min(10, (options.epochs + 1) // 2)
+    where = facts.get("processor") if facts.get("device") == "cpu" else facts.get("device")
+    return (
+        f"Data: {data.name}. {options.epochs} epochs of {steps} steps, seeds 0 to {len(options.seeds) - 1}, "
+        f"learning rate {options.lr:g}, {options.precision}, {where}. Changes are in points of test accuracy, mean of "
+        f"the last {last} epochs, each run minus the one with the same seed; ± is the 95% interval over seeds, which "
+        "excludes zero by chance one time in twenty. Times are medians of the epochs' seconds."
+    )
+
+
+def main() -> None:
+    parser = command_line.Parser(description="Does a block help? Compares it with no block and with simpler ones.")
+    parser.add_argument("scripts", nargs="+", type=Path, metavar="SCRIPT", help="such as My-Attention.py")
+    seeds = "how often each network is trained, with the seeds 0, 1 and so on (default: 5)"
+    parser.add_argument("--seeds", type=lambda text: range(command_line.positive_int(text)), default="5", help=seeds)
+    options = parse(parser)
+    data = load_data(options.data)
+    steps = math.ceil(len(data.train_labels) / BATCH_SIZE)
+    comparisons = [examine(script, data, options) for script in options.scripts]
+    runs = {}
+    for of_a_seed in zip(*(of for comparison in comparisons for of in comparison.runs.values() if of), strict=True):
+        for run in of_a_seed:  # scripts with the same network share a control
+            if runs.setdefault(run.csv, run).parameters != run.parameters:
+                raise UserError(f"two scripts have a {run.csv.stem}, but other networks: give the control two names", 2)
+    refuse_other_runs(list(runs.values()), data, options)
+    for comparison in comparisons:
+        set_edited_aside(comparison)
+    failed = train(list(runs.values()), options)
+
+    texts = [text for c in comparisons for text in (table(c, options.epochs, failed), sentence(c, options.epochs))]
+    panels = [panel(comparison, options.epochs, steps) for comparison in comparisons]
+    facts = next((facts for csv in runs if (facts := read_facts(csv.with_suffix(".json")))), {})
+    text = "\n\n".join([*texts, how(data, steps, options, facts)])
+    path = options.out / f"compare{command_line.suffix(options.data)}.md"
+    if panels := [panel for panel in panels if panel.lines]:
+        columns = min(3, len(panels))
+        panels += [None] * (-len(panels) % columns)
+        grid = [panels[i : i + columns] for i in range(0, len(panels), columns)]
+        draw_gain_over_steps(path.with_suffix(".png"), grid, f"Change in test accuracy over the control, {data.name}")
+        text += f"\n\n![Change in test accuracy over steps]({path.stem}.png)"
+    with replacing(path) as temporary:
+        temporary.write_text(f"{text}\n", encoding="utf-8")
+    print(f"\n{text}\n\nDone: {path}")
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    plainly(main)

@@ -1,0 +1,154 @@
+"""The comparison of a block with no block, a linear layer and a constant: what it trains, and what it says."""
+
+import re
+import statistics
+from functools import partial
+
+import compare
+import pytest
+import torch
+from helpers import load, rows
+from test_sweep import main, started  # noqa: F401, a fixture
+from torch import nn
+
+from common import CNN, load_data, set_seed
+from support.data.dataset import checksum, normalize
+from support.run.facts import count_parameters, write_facts
+from support.run.record import Epoch, write_csv
+
+SCRIPT = """
+import torch
+from torch import nn
+from common import CNN, run
+
+class Mine(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros({parameters}))
+
+    {gate}def forward(self, x):
+        return {forward}
+
+def build(num_classes, block=Mine):
+    return CNN(widths=(8, 8), attention=block, num_classes=num_classes)
+
+if __name__ == "__main__":
+    run(build, control="{control}")
+"""
+GATE = "def gate(self, x):\n        return x.mean((2, 3)).sigmoid() + 0 * self.weight\n\n    "
+
+
+def write(name, forward, gate="", parameters=1, control="Tiny"):
+    text = SCRIPT.format(forward=forward, gate=gate, parameters=parameters, control=control)
+    (compare.Path(f"{name}.py")).write_text(text)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def cells(text, label):
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {label} |")]
+    return [cell.strip() for cell in line.split(" | ")][1:]
+
+
+def test_a_block_that_fails_fails_alone_and_an_edited_script_is_trained_anew(tree, here, started, monkeypatch, capsys):  # noqa: F811
+    def typing(*scripts, seeds):
+        started.clear()
+        typed = ["--data", tree, "--epochs", 2, "--seeds", seeds, "--jobs", 2, "--out", "runs"]
+        return main(compare, *scripts, *typed, monkeypatch=monkeypatch, capsys=capsys)
+
+    write("Same", "x")
+    write("Nan", "x * float('nan')")
+    write("Shape", "x[:, 1:]")
+    status, said, errors = typing("Same.py", "Nan.py", "Shape.py", seeds=1)
+    assert (status, errors, len(started)) == (1, "", 5)  # the control and the linear layer once
+    assert cells(said, "Nan")[0].startswith("failed: Nan.py: the loss of epoch 1 is not finite")
+    assert cells(said, "Shape")[0].startswith("failed: RuntimeError: mat1 and mat2 shapes")
+    assert len(re.findall(r"\| a linear layer in its place \| [+-]\d+\.\d\d \|", said)) == 3
+    assert "Nothing can be said of Nan: fewer than two of its seeds are complete." in said
+
+    write("Gate", "x * self.gate(x)[:, :, None, None]", GATE)
+    status, said, errors = typing("Same.py", "Gate.py", seeds=2)
+    assert (status, errors, len(started)) == (0, "", 7)  # not what is there
+    assert cells(said, "Same")[:2] == ["+0.00 ± 0.00", "+1"] and "seeds, Same is exactly as good as its control" in said
+    assert said.count("| a constant in its place (") == 1 and len(rows(here / "runs/seed1/Gate-constant.csv")) == 3
+    assert len(rows(here / "runs/seed1/Tiny-linear.csv")) == 3 and (here / "runs/compare.png").exists()
+    assert (here / "runs/compare.md").read_text(encoding="utf-8").strip() in said
+
+    write("Gate", "x * self.gate(x)[:, :, None, None] * 0.5", GATE)
+    status, said, errors = typing("Gate.py", seeds=1)
+    assert (status, errors, len(started)) == (0, "", 2) and said.startswith("Gate.py was edited.")
+    assert {path.name for path in (here / "runs/seed0/earlier").iterdir()} == {"Gate-1", "Gate-constant-1"}
+
+    write("Other", "x", parameters=2, control="Tiny-linear")  # a name that another network has
+    assert typing("Other.py", seeds=1)[0] == 2 and started == []
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "says"),
+    [
+        ([60, 62, 61], "better than its control, better than a linear layer"),
+        ([50, 52, 51], "not told apart from its control, not told apart from a linear layer"),
+        ([10, 12, 11], "worse than its control, worse than a linear layer"),
+    ],
+)
+def test_what_the_table_says(accuracies, says, tree, here, started, monkeypatch, capsys):  # noqa: F811
+    """Of runs that are there: the block's accuracies, the control's 50, 51 and 52, the linear layer's 51, 51 and 52."""
+    write("Mine", "x", parameters=5)
+    mine, control, linear = (count_parameters(CNN((8, 8), num_classes=3, attention=block)) for block in (
+        lambda _: nn.Linear(1, 4, bias=True), None, compare.LinearShortcut))  # fmt: skip
+    data = load_data(str(tree))
+    text_checksum = f"{compare.zlib.crc32(compare.Path('Mine.py').read_bytes()):08x}"
+    networks = {"Mine": (accuracies, mine), "Tiny": ([50, 51, 52], control), "Tiny-linear": ([51, 51, 52], linear)}
+    for name, (of_seeds, parameters) in networks.items():
+        for seed, accuracy in enumerate(of_seeds):
+            csv = here / f"runs/seed{seed}/{name}.csv"
+            csv.parent.mkdir(parents=True, exist_ok=True)
+            seconds = 1.26 if name == "Mine" else 1.0
+            early, late = ([Epoch(i, 1, 0, 1, test, seconds) for i in numbers] for test, numbers in (
+                (0, range(1, 11)), (accuracy, range(11, 22))))  # fmt: skip
+            write_csv(csv, early + late)
+            facts = {"seed": seed, "lr": 0.001, "batch_size": 64, "precision": "fp32", "checksum": checksum(data)}
+            write_facts(csv.with_suffix(".json"), facts | {"parameters": parameters, "script_checksum": text_checksum})
+    typed = ["Mine.py", "--data", tree, "--epochs", 20, "--seeds", 3, "--out", "runs"]
+    status, said, errors = main(compare, *typed, monkeypatch=monkeypatch, capsys=capsys)
+    assert (status, errors, started) == (0, "", [])
+    gain = statistics.mean(accuracies) - 51
+    assert cells(said, "Mine")[0].startswith(f"{gain:+.2f} ± ") and cells(said, "Mine")[1] == f"{mine - control:+,}"
+    assert cells(said, "Mine")[2].startswith("1.3")
+    assert cells(said, "Mine over the linear layer")[0].startswith(f"{statistics.mean(accuracies) - 154 / 3:+.2f} ± ")
+    assert f"By these 3 seeds, Mine is {says}." in said and "mean of the last 10 epochs" in said
+
+
+def test_scripts_that_cannot_be_compared(tree, here, started, monkeypatch, capsys):  # noqa: F811
+    scripts = {
+        "": "FileNotFoundError",
+        "import nothing_such": "ModuleNotFoundError",
+        "x = ": "SyntaxError",
+        "print": "run(build, control=",
+        "from common import CNN, run\nrun(CNN, 'Tiny')": "def build(num_classes, block=MyAttention)",
+        "from common import CNN, run\nrun(lambda num_classes, block=CNN: CNN(widths=block), 'T')": "without the block",
+    }
+    for text, why in scripts.items():
+        if text:
+            (here / "Mine.py").write_text(text)
+        status, said, errors = main(compare, "Mine.py", "--data", tree, monkeypatch=monkeypatch, capsys=capsys)
+        assert (status, said, errors.count("\n"), started) == (2, "", 1, []) and why in errors, text
+
+
+def test_a_constant_is_the_mean_of_the_gates_or_of_parts_the_product_of_their_means(tree):
+    data, cbam = load_data(str(tree)), load("CBAM-Attention")
+    set_seed(3, epoch=0)
+    network = cbam.build(num_classes=3)
+    with torch.no_grad():
+        block = network.features[6]
+        x = network.features[:6](normalize(data.train_images[torch.linspace(0, 59, 1000).long()]))
+        product = block.channel.gate(x).mean() * block.spatial.gate(block.channel(x)).mean()
+    means = compare.gate_means(cbam.build, data, seed=3)
+    assert len(means) == 2 and means[0] == pytest.approx(product.item())
+    channel = compare.gate_means(partial(cbam.build, block=cbam.ChannelAttention), data, seed=3)
+    assert channel[0] == pytest.approx(block.channel.gate(x).mean().item())
+    assert compare.gate_means(load("STN-Attention").build, data, seed=3) == []
