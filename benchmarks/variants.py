@@ -47,6 +47,31 @@ class Gradually(nn.Module):
         return x + self.alpha * (self.block(x) - x)
 
 
+class LinearShortcut(nn.Module):
+    """A linear layer with a shortcut: attention's frame without the attention.
+
+        V = x W + b                                     (N, HW, C)  x read as H*W tokens of C channels
+        y = x + gamma * V                               (N, C, H, W)
+
+    gamma is a learned number that starts at 0, so the block starts as the identity. A block minus this is what it
+    adds to plain further capacity.
+
+    Args:
+        channels: C.
+
+    Shape: (N, C, H, W) to the same, any H and W.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.linear = nn.Linear(channels, channels)
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.linear(x.flatten(2).transpose(1, 2))  # (N, HW, C)
+        return x + self.gamma * out.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
 class SelfLocal(SelfAttention):
     """Self-attention with A = I, so y = x + gamma * V: every position attends to itself alone.
 
