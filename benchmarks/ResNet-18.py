@@ -7,14 +7,14 @@ The networks are trained as is usual: random crops and flips, SGD, and a learnin
 the plain network is trained once for each seed. Each block is put into a copy of it, which is tested immediately
 (epoch 0), and again after one further epoch (epoch 1), at a constant learning rate of 0.01.
 
-Runs go seed by seed. A complete run is added to `<out>/ResNet-18.csv`, a line for each epoch, and to
-`<out>/ResNet-18.facts.csv` (with `--insert`, `ResNet-18-inserted.csv` and `ResNet-18-inserted.facts.csv`). Runs that
-are already there are skipped, so the same command continues. With `--minutes 9`, no run starts that would end later if
-it took as long as the longest so far.
+Runs go seed by seed. A complete run is added to two files in the folder `--out`: to `ResNet-18.csv`, a line for each
+epoch, and to `ResNet-18-facts.csv` (with `--insert`, to `ResNet-18-inserted.csv` and `ResNet-18-inserted-facts.csv`).
+Runs that are already in the files are skipped, so the same command continues. With `--minutes 9`, a run starts only if
+it would end within that time, were it as long as the longest so far.
 
-The numbers need a GPU, and there are none yet. An estimate, not a measurement: on an NVIDIA H100 or H200 an epoch
-takes 1 to 2 seconds, so the first command takes about half an hour and the second about 3 minutes. Where time is
-short, reduce `--epochs` first, then `--networks`, which are in order of importance.
+These runs need a GPU, and there are no numbers yet. An estimate, not a measurement: on an NVIDIA H100 or H200 an epoch
+takes 1 to 2 seconds, so the first command takes about half an hour and the second about 3 minutes. If there is less
+time, reduce `--epochs` first, then `--networks`, which are listed in order of importance.
 """
 
 import argparse
@@ -195,10 +195,10 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     began, longest, trained = time.monotonic(), 0.0, {}
     options = parse()
-    table = options.out / f"ResNet-18{'-inserted' if options.insert else ''}.csv"
-    table_of_facts = table.with_suffix(".facts.csv")
+    task = "ResNet-18-inserted" if options.insert else "ResNet-18"
+    table, table_of_facts = options.out / f"{task}.csv", options.out / f"{task}-facts.csv"
     torch.backends.cudnn.benchmark = True  # measures once for each shape which kernels are fastest
-    with plain_errors(options), holding(options.out, table.stem):
+    with plain_errors(options), holding(options.out, task):
         data = load_data(options.data)
         same = {"checksum": checksum(data)}  # in all runs of a table
         same |= {key: getattr(options, key) for key in ("epochs", "batch_size", "precision")}
@@ -229,9 +229,10 @@ def main() -> None:
             else:
                 network = build(name, len(data.classes), seed).to(**to_device)
                 lines = train(network, data, seed, epochs, options)
-            device = torch.cuda.get_device_name() if options.device.type == "cuda" else options.device.type
+            on_gpu = options.device.type == "cuda"
             facts = {"network": name, "seed": seed, "parameters": count_parameters(network), "data": data.name, **same}
-            facts |= {"device": device, "processor": processor(), "torch": torch.__version__}
+            facts["device"] = torch.cuda.get_device_name(options.device) if on_gpu else options.device.type
+            facts |= {"processor": processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}
             append(table_of_facts, facts, [facts.values()])
             append(table, COLUMNS, [(name, seed, *(round(value, 6) for value in line)) for line in lines])
             done.add((name, str(seed)))

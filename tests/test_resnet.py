@@ -106,7 +106,7 @@ def test_runs_are_added_skipped_and_stopped_in_time(tiny, tmp_path):
     typed = ["--data", tiny, "--out", ".", "--precision", "fp32", "--epochs"]
     result = run(SCRIPT, *typed, 2, "--networks", "none", cwd=tmp_path)
     assert (result.status, result.err) == (0, "")
-    table, facts = tmp_path / "ResNet-18.csv", tmp_path / "ResNet-18.facts.csv"
+    table, facts = tmp_path / "ResNet-18.csv", tmp_path / "ResNet-18-facts.csv"
     first = table.read_text(encoding="utf-8")
     result = run(SCRIPT, *typed, 2, "--networks", "none", "SE-scale2", cwd=tmp_path)
     assert result.out.startswith("seed 0, SE-scale2: ") and table.read_text(encoding="utf-8").startswith(first)
