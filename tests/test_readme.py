@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import math
 import re
 import shlex
 from importlib import import_module
@@ -63,7 +64,7 @@ def recipe(containing: str, **replaced: str) -> str:
 
 @pytest.mark.parametrize("gate", ["SEAttention", "ECAAttention", "CBAM"])
 def test_the_recipe_for_a_resnet(gate):
-    names = {}
+    names = {"math": math}  # which ECA's script imports
     exec(recipe("block.bn2 =", SEAttention=gate), names)
     network = names["network"]
     for block, norm in last_norms(network):
