@@ -1,0 +1,246 @@
+"""Do the blocks help in a network that people train? ResNet-18 on CIFAR-10, with each block and without.
+
+    python benchmarks/ResNet-18.py --seeds 0 1 2 3 4            each network, trained from scratch
+    python benchmarks/ResNet-18.py --insert --seeds 0 1 2       each block, put into a trained network
+
+The networks are trained as is usual: random crops and flips, SGD, and a learning rate that ends at 0. With `--insert`
+the plain network is trained once for each seed. Each block is put into a copy of it, which is tested immediately
+(epoch 0), and again after one further epoch (epoch 1), at a constant learning rate of 0.01.
+
+Runs go seed by seed. A complete run is added to two files in the folder `--out`: to `ResNet-18.csv`, a line for each
+epoch, and to `ResNet-18-facts.csv` (with `--insert`, to `ResNet-18-inserted.csv` and `ResNet-18-inserted-facts.csv`).
+Runs that are already in the files are skipped, so the same command continues. With `--minutes 9`, a run starts only if
+it would end within that time, were it as long as the longest so far.
+
+These runs need a GPU, and there are no numbers yet. An estimate, not a measurement: on an NVIDIA H100 or H200 an epoch
+takes 1 to 2 seconds, so the first command takes about half an hour and the second about 3 minutes. If there is less
+time, reduce `--epochs` first, then `--networks`, which are listed in order of importance.
+"""
+
+import argparse
+import copy
+import csv
+import itertools
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import OneCycleLR
+from torchvision.models import resnet18
+from variants import (
+    CBAM,
+    Constant,
+    ECAAttention,
+    Gradually,
+    LinearShortcut,
+    MultiHeadAttention,
+    SEAttention,
+    SelfAttention,
+)
+
+from common import evaluate, load_data, set_seed, train_epoch, train_step
+from support.data.dataset import Data, checksum
+from support.errors import UserError, plain_errors
+from support.files import holding, replacing
+from support.run import command_line
+from support.run.facts import count_parameters, processor
+
+PADDING = 4  # black pixels on every side
+
+
+def augment(padded: Tensor) -> Tensor:
+    """A random crop of each image, flipped with probability 1/2: (N, 3, 40, 40) to (N, 3, 32, 32), channels last.
+
+    Takes all images of an epoch at once, on their device. Random numbers are drawn on the CPU, so that a seed gives
+    the same crops on every device.
+    """
+    top, left, flip = (torch.randint(n, (len(padded), 1)).to(padded.device) for n in (9, 9, 2))  # (N, 1) each
+    image, pixel = (torch.arange(n, device=padded.device) for n in (len(padded), 32))
+    rows = top + pixel  # (N, 32)
+    columns = left + torch.where(flip == 1, pixel.flip(0), pixel)  # (N, 32)
+    crops = padded[image[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # (N, 32, 32, 3)
+    return crops.permute(0, 3, 1, 2)
+
+
+def plain_resnet(num_classes: int) -> nn.Module:
+    """torchvision's ResNet-18 with a stem for small images: stride 1 and no pooling, so its first stage sees 32x32."""
+    network = resnet18(num_classes=num_classes)
+    network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    network.maxpool = nn.Identity()
+    return network
+
+
+def insert_gates(network: nn.Module, gate: Callable[[int], nn.Module]) -> None:
+    """The README's recipe for gates: at the end of each residual branch."""
+    for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
+        for block in stage:
+            block.bn2 = nn.Sequential(block.bn2, gate(block.bn2.num_features))
+
+
+def insert_attention(network: nn.Module, attention: Callable[[int], nn.Module]) -> None:
+    """The README's recipe for attention: after the third stage, here on maps of 8x8 positions."""
+    network.layer3 = nn.Sequential(network.layer3, attention(256))
+
+
+GATES = {
+    "SE": SEAttention,
+    "SE-scale2": partial(SEAttention, scale=2),
+    "SE-Gradually": lambda channels: Gradually(SEAttention(channels)),
+    "CBAM": CBAM,
+    "CBAM-scale2": partial(CBAM, scale=2),
+    "CBAM-Gradually": lambda channels: Gradually(CBAM(channels)),
+    "ECA": ECAAttention,
+    "ECA-scale2": partial(ECAAttention, scale=2),
+    "ECA-Gradually": lambda channels: Gradually(ECAAttention(channels)),
+    "Half": lambda channels: Constant(1 / 2),
+}
+ATTENTION = {"Self": SelfAttention, "Linear": LinearShortcut, "Multi-Head": MultiHeadAttention}
+FROM_SCRATCH = ["none", "SE", "SE-scale2", "Self", "Linear", "Multi-Head", "CBAM-scale2", "CBAM"]
+FROM_SCRATCH += ["ECA-scale2", "ECA", "Half"]
+INSERTED = ["none", *(name for name in (*GATES, *ATTENTION) if name not in ("Half", "Linear"))]
+
+
+def build(name: str, num_classes: int, seed: int, trained: nn.Module | None = None) -> nn.Module:
+    """A plain ResNet-18, new or a copy of a trained one, with the block of that name put into it."""
+    set_seed(seed, epoch=0)
+    network = copy.deepcopy(trained) if trained else plain_resnet(num_classes)
+    if name in GATES:
+        insert_gates(network, GATES[name])
+    elif name in ATTENTION:
+        insert_attention(network, ATTENTION[name])
+    return network
+
+
+COLUMNS = ["network", "seed", "epoch", "train_loss", "train_acc", "test_loss", "test_acc", "seconds"]
+
+
+def train(
+    network: nn.Module, data: Data, seed: int, epochs: range, options: argparse.Namespace, constant_lr: float = 0
+) -> list[tuple]:
+    """Trains a network for these epochs and tests it after each. Returns `COLUMNS` from `epoch` on, for each.
+
+    Args:
+        network, data: on the same device, channels last.
+        epochs: their numbers, which with `seed` determine the crops and their order.
+        options: of which `batch_size` and `precision` are used.
+        constant_lr: a learning rate in place of the cycle, which rises to 0.4 and ends at 0.
+    """
+    padded = F.pad(data.train_images, [PADDING] * 4)
+    settings = {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "fused": True}
+    optimizer = torch.optim.SGD(network.parameters(), constant_lr or 0.4, **settings)
+    steps = len(epochs) * math.ceil(len(padded) / options.batch_size)
+    cycle = None if constant_lr else OneCycleLR(optimizer, 0.4, steps, cycle_momentum=False)
+
+    def step(*batch) -> tuple[Tensor, Tensor]:
+        sums = train_step(*batch)
+        if cycle:
+            cycle.step()
+        return sums
+
+    lines = []
+    for epoch in epochs:
+        start = time.perf_counter()
+        set_seed(seed, epoch)
+        how = options.batch_size, options.precision, f"Epoch [{epoch}/{epochs[-1]}]", step
+        trained = train_epoch(network, optimizer, augment(padded), data.train_labels, *how)
+        tested = evaluate(network, data.test_images, data.test_labels, options.precision)
+        lines.append((epoch, *trained, *tested, time.perf_counter() - start))
+    return lines
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """A CSV's lines; none where it is not there."""
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.exists() else []
+
+
+def append(path: Path, header: Iterable, lines: list[Iterable]) -> None:
+    """Adds lines to a CSV, which is whole at any moment."""
+    is_new = not path.exists()
+    try:
+        with replacing(path) as temporary:
+            if not is_new:
+                shutil.copyfile(path, temporary)
+            with temporary.open("a", encoding="utf-8", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerows([header, *lines] if is_new else lines)
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error}): fix the problem, then the same command continues") from error
+
+
+def parse() -> argparse.Namespace:
+    parser = command_line.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add, names = parser.add_argument, ["none", *GATES, *ATTENTION]
+    minutes = command_line.number(float, 0, math.inf, "a number of at least 0")
+    seed, count = command_line.non_negative_int, command_line.positive_int
+    add("--insert", action="store_true", help="put the blocks into a trained network")
+    add("--networks", nargs="+", choices=names, metavar="NAME", help=f"of {', '.join(names)}")
+    add("--seeds", nargs="+", type=seed, default=[0], metavar="SEED", help="a run of each network for each")
+    add("--minutes", type=minutes, default=math.inf, help="for this command (default: as many as it needs)")
+    add("--epochs", type=count, default=16, help="from scratch (default: 16)")
+    add("--batch-size", type=count, default=512, help="default: 512")
+    add("--precision", choices=["bf16", "fp32"], default="bf16", help="default: bf16, by autocast")
+    add("--device", type=command_line.find_device, default="auto", help="as the scripts take it")
+    add("--data", default="data", help="as the scripts take it")
+    add("--out", type=command_line.writable_folder, default="runs", help="the folder for the CSVs (default: runs)")
+    options = parser.parse_args()
+    options.networks = options.networks or (INSERTED if options.insert else FROM_SCRATCH)
+    return options
+
+
+def main() -> None:
+    began, longest, trained = time.monotonic(), 0.0, {}
+    options = parse()
+    task = "ResNet-18-inserted" if options.insert else "ResNet-18"
+    table, table_of_facts = options.out / f"{task}.csv", options.out / f"{task}-facts.csv"
+    torch.backends.cudnn.benchmark = True  # measures once for each shape which kernels are fastest
+    with plain_errors(options), holding(options.out, task):
+        data = load_data(options.data)
+        same = {"checksum": checksum(data)}  # in all runs of a table
+        same |= {key: getattr(options, key) for key in ("epochs", "batch_size", "precision")}
+        for facts in read(table_of_facts):
+            if other := [key for key, value in same.items() if facts.get(key) != str(value)]:
+                raise UserError(f"{table} has runs with another {other[0]}: use another --out", 2)
+        last_epoch = "1" if options.insert else str(options.epochs)
+        done = {(line["network"], line["seed"]) for line in read(table) if line["epoch"] == last_epoch}
+
+        data = Data(data.name, data.classes, *data.on(options.device, torch.channels_last))
+        to_device = {"device": options.device, "memory_format": torch.channels_last}
+        epochs, further = range(1, options.epochs + 1), range(options.epochs + 1, options.epochs + 2)
+        for seed, name in itertools.product(options.seeds, options.networks):
+            start = time.monotonic()
+            if (name, str(seed)) in done:
+                continue
+            if start + longest - began >= 60 * options.minutes:
+                print(f"Stopped before {name}, seed {seed}, for lack of time; the same command continues")
+                return
+            if options.insert:
+                if seed not in trained:
+                    trained = {seed: build("none", len(data.classes), seed).to(**to_device)}
+                    train(trained[seed], data, seed, epochs, options)
+                network = build(name, len(data.classes), seed, trained[seed]).to(**to_device)
+                immediately = evaluate(network, data.test_images, data.test_labels, options.precision)
+                [line] = train(network, data, seed, further, options, constant_lr=0.01)
+                lines = [(0, math.nan, math.nan, *immediately, 0.0), (1, *line[1:])]
+            else:
+                network = build(name, len(data.classes), seed).to(**to_device)
+                lines = train(network, data, seed, epochs, options)
+            on_gpu = options.device.type == "cuda"
+            facts = {"network": name, "seed": seed, "parameters": count_parameters(network), "data": data.name, **same}
+            facts["device"] = torch.cuda.get_device_name(options.device) if on_gpu else options.device.type
+            facts |= {"processor": processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+            append(table_of_facts, facts, [facts.values()])
+            append(table, COLUMNS, [(name, seed, *(round(value, 6) for value in line)) for line in lines])
+            done.add((name, str(seed)))
+            *_, accuracy, seconds = lines[-1]
+            print(f"seed {seed}, {name}: {accuracy:.2f}%, the last epoch in {seconds:.2f} seconds", flush=True)
+            longest = max(longest, time.monotonic() - start)
+    print(f"Done: {table} and {table_of_facts}")
+
+
+if __name__ == "__main__":
+    main()

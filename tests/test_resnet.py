@@ -1,0 +1,154 @@
+"""ResNet-18 with blocks in it: crops, networks, the README's recipes, the learning rate, runs on a tiny tree."""
+
+import csv
+import inspect
+import re
+import textwrap
+from types import SimpleNamespace
+
+import pytest
+import torch
+from helpers import ROOT, load, make_tree, run
+from torch.nn import functional as F
+
+from common import load_data
+from support.data.dataset import Data
+
+resnet = load("ResNet-18")
+SCRIPT = str(ROOT / "benchmarks" / "ResNet-18.py")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return make_tree(tmp_path_factory.mktemp("data") / "tiny", classes=("ant", "bee"), train=2, test=1)
+
+
+def rows(csv_file):
+    with csv_file.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_each_image_is_cropped_somewhere_and_flipped_or_not():
+    torch.manual_seed(0)
+    padded = F.pad(torch.randint(256, (60, 3, 32, 32), dtype=torch.uint8), [4] * 4)
+    crops = resnet.augment(padded)
+    assert crops.dtype == torch.uint8 and crops.is_contiguous(memory_format=torch.channels_last)
+    views = [padded.unfold(2, 32, 1).unfold(3, 32, 1)]  # (60, 3, 9, 9, 32, 32)
+    views.append(views[0].flip(5))
+    found = torch.stack([(view == crops[:, :, None, None]).all(dim=(1, 4, 5)) for view in views])  # (2, 60, 9, 9)
+    flip, image, top, left = found.nonzero().unbind(1)
+    assert image.sort().values.tolist() == list(range(60))  # each in exactly one place
+    assert [len(choice.unique()) for choice in (flip, top, left)] == [2, 9, 9]
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return resnet.build("none", 3, seed=0)
+
+
+@pytest.mark.parametrize("name", [*resnet.FROM_SCRATCH, "SE-Gradually"])
+def test_a_block_is_put_into_the_network_and_trains(name, plain):
+    network = resnet.build(name, 3, seed=1, trained=plain)
+    images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    same = network.eval()(images).equal(plain.eval()(images))
+    assert same == (name in ("none", *resnet.ATTENTION, "SE-Gradually"))
+    with torch.autocast("cpu", torch.bfloat16):
+        network.train()(images).sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_where_the_blocks_are_and_how_their_gates_start(plain):
+    gates = [m for m in resnet.build("SE-scale2", 3, seed=0, trained=plain).modules() if hasattr(m, "gate")]
+    channels = [64, 64, 128, 128, 256, 256, 512, 512]
+    assert [gate(torch.zeros(1, c, 1, 1)).numel() for gate, c in zip(gates, channels, strict=True)] == channels
+    assert gates[0].gate(torch.zeros(1, 64, 2, 2)).unique().tolist() == [1]
+    assert type(resnet.build("Self", 3, seed=0, trained=plain).layer3[-1]).__name__ == "SelfAttention"
+    assert plain.layer1[0].conv1(plain.maxpool(plain.conv1(torch.zeros(1, 3, 32, 32)))).shape == (1, 64, 32, 32)
+
+
+@pytest.mark.parametrize("function, block", [("insert_gates", "SEAttention"), ("insert_attention", "SelfAttention")])
+def test_the_recipe_is_the_readme_s(function, block):
+    """But for the block's name and scale, and comments."""
+    ours = textwrap.dedent(inspect.getsource(getattr(resnet, function)).partition('"""\n')[2]).splitlines()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    [theirs] = re.findall(rf"network = resnet18\(num_classes=10\)\n([^`]*\b{block}\([^`]*)```", readme)
+    name = function.removeprefix("insert_").rstrip("s")
+    theirs = theirs.replace(f"{block}(", f"{name}(").replace(", scale=2", "").splitlines()
+    assert [line for line in theirs if not line.lstrip().startswith("#")] == ours
+
+
+@pytest.mark.parametrize("constant_lr", [0, 0.01])
+def test_the_learning_rate(constant_lr, monkeypatch):
+    groups = []
+
+    def step(model, optimizer, images, labels, precision):
+        groups.append(dict(optimizer.param_groups[0]))
+        optimizer.step()
+        return torch.zeros(1), torch.zeros(1)
+
+    monkeypatch.setattr(resnet, "train_step", step)
+    images, labels = torch.zeros(50, 3, 32, 32, dtype=torch.uint8), torch.zeros(50, dtype=torch.int64)
+    options = SimpleNamespace(batch_size=1, precision="fp32")
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 2))
+    data = Data("", [], images, labels, images, labels)
+    resnet.train(network, data, 0, range(1, 3), options, constant_lr)
+    rates = [group["lr"] for group in groups]
+    assert len(rates) == 100
+    assert {(g["momentum"], g["nesterov"], g["weight_decay"]) for g in groups} == {(0.9, True, 5e-4)}
+    if constant_lr:
+        assert set(rates) == {constant_lr}
+    else:
+        assert rates[-1] < 1e-5 < rates[0] < max(rates) == 0.4
+        assert rates.index(0.4) < 50 and rates[50:] == sorted(rates[50:], reverse=True)
+
+
+def test_runs_are_added_skipped_and_stopped_in_time(tiny, tmp_path):
+    typed = ["--data", tiny, "--out", ".", "--precision", "fp32", "--epochs"]
+    result = run(SCRIPT, *typed, 2, "--networks", "none", cwd=tmp_path)
+    assert (result.status, result.err) == (0, "")
+    table, facts = tmp_path / "ResNet-18.csv", tmp_path / "ResNet-18-facts.csv"
+    first = table.read_text(encoding="utf-8")
+    result = run(SCRIPT, *typed, 2, "--networks", "none", "SE-scale2", cwd=tmp_path)
+    assert result.out.startswith("seed 0, SE-scale2: ") and table.read_text(encoding="utf-8").startswith(first)
+    both = table.read_text(encoding="utf-8")
+    assert list(rows(table)[0]) == resnet.COLUMNS
+    of_runs = [(row["network"], row["seed"], row["epoch"]) for row in rows(table)]
+    assert of_runs == [(name, "0", epoch) for name in ("none", "SE-scale2") for epoch in "12"]
+    assert [(row["network"], row["parameters"]) for row in rows(facts)] == [
+        ("none", "11169858"),
+        ("SE-scale2", "11256898"),
+    ]
+
+    stopped = run(SCRIPT, *typed, 2, "--networks", "none", "--seeds", 0, 1, "--minutes", 0, cwd=tmp_path)
+    assert stopped.status == 0 and stopped.out.count("\n") == 1
+    assert stopped.out.startswith("Stopped before none, seed 1, for lack of time")
+    other = run(SCRIPT, *typed, 3, cwd=tmp_path)
+    assert other.status == 2 and "runs with another epochs" in other.err and other.err.count("\n") == 1
+    assert table.read_text(encoding="utf-8") == both
+
+
+def test_blocks_are_put_into_a_trained_network(tiny, tmp_path):
+    typed = ["--insert", "--networks", "none", "SE", "Self", "--epochs", 1, "--precision", "fp32", "--seeds", 4]
+    result = run(SCRIPT, *typed, "--data", tiny, "--out", ".", cwd=tmp_path)
+    assert (result.status, result.err) == (0, "")
+    found = {(row["network"], row["epoch"]): row["test_loss"] for row in rows(tmp_path / "ResNet-18-inserted.csv")}
+    assert list(found) == [(name, epoch) for name in ("none", "SE", "Self") for epoch in "01"]
+    data = load_data(str(tiny))
+    network = resnet.build("none", 2, seed=4).to(memory_format=torch.channels_last)
+    [trained] = resnet.train(network, data, 4, range(1, 2), SimpleNamespace(batch_size=512, precision="fp32"))
+    assert float(found["none", "0"]) == pytest.approx(trained[3], rel=1e-4)
+    assert found["Self", "0"] == found["none", "0"] != found["SE", "0"]
+    assert len(set(found.values())) == 5
+
+
+@pytest.mark.parametrize(
+    "typed, error",
+    [
+        (["--networks", "SE-Four"], "invalid choice: 'SE-Four'"),
+        (["--minutes", "-1"], "'-1' is not a number of at least 0"),
+        (["--data", "nowhere"], "folder not found"),
+    ],
+)
+def test_what_cannot_be(typed, error, tmp_path):
+    result = run(SCRIPT, *typed, "--out", ".", cwd=tmp_path)
+    assert result.status == 2 and error in result.err and result.err.count("\n") == 1
