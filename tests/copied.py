@@ -4,49 +4,58 @@ import ast
 import importlib
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 
+import pytest
 import torch
 from helpers import ROOT
 from torch import nn
 
-SCRIPTS = {
-    "SelfAttention": "Self-Attention",
-    "MultiHeadAttention": "Multi-Head Attention",
-    "SEAttention": "SE-Attention",
-    "ECAAttention": "ECA-Attention",
-    "CBAM": "CBAM-Attention",
-    "STN": "STN-Attention",
-}
+SCRIPTS = ["Self-Attention", "Multi-Head Attention", "SE-Attention", "ECA-Attention", "CBAM-Attention", "STN-Attention"]
 IMPORTS = "import math\nimport torch\nfrom torch import nn\nfrom torch.nn import functional as F\n"
+FOLDER = tempfile.TemporaryDirectory()  # as long as the tests, since TorchScript reads the source again
+sys.path.append(FOLDER.name)  # torch.compile and pickle import the module of a class
 
 
-def paste(script: str, folder: Path) -> ModuleType:
+def paste(script: str) -> list[type[nn.Module]]:
     source = (ROOT / f"{script}.py").read_text(encoding="utf-8")
-    classes = [
-        ast.get_source_segment(source, node) for node in ast.parse(source).body if isinstance(node, ast.ClassDef)
-    ]
-    path = folder / f"copied_{script.replace('-', '_').replace(' ', '_')}.py"  # TorchScript reads the source again
-    path.write_text("\n\n\n".join([IMPORTS, *classes]), encoding="utf-8")
-    return importlib.import_module(path.stem)
+    classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
+    path = Path(FOLDER.name, f"copied_{script.replace('-', '_').replace(' ', '_')}.py")
+    parts = [IMPORTS, *(ast.get_source_segment(source, node) for node in classes)]
+    path.write_text("\n\n\n".join(parts), encoding="utf-8")
+    module = importlib.import_module(path.stem)
+    return [getattr(module, node.name) for node in classes]
 
 
-FOLDER = tempfile.TemporaryDirectory()  # as long as the tests
-sys.path.append(FOLDER.name)  # torch.compile imports the module of what it compiles
-COPIED = {name: getattr(paste(script, Path(FOLDER.name)), name) for name, script in SCRIPTS.items()}
-COMPARE_POSITIONS = ("SelfAttention", "MultiHeadAttention")
+[SelfAttention, MultiHeadAttention, SEAttention, ECAAttention, ChannelAttention, SpatialAttention, CBAM, STN] = [
+    block for script in SCRIPTS for block in paste(script)
+]
+BLOCKS = {
+    "Self": SelfAttention,
+    "Multi-Head": MultiHeadAttention,
+    "SE": SEAttention,
+    "ECA": ECAAttention,
+    "CBAM": CBAM,
+    "STN": STN,
+    "SE-scale2": partial(SEAttention, scale=2),
+    "ECA-scale2": partial(ECAAttention, scale=2),
+    "CBAM-scale2": partial(CBAM, scale=2),
+}
+COMPARE_POSITIONS = (SelfAttention, MultiHeadAttention)
+every_block = pytest.mark.parametrize("make", BLOCKS.values(), ids=BLOCKS)
 
 
 def maps(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
 
 
-def moved(name: str) -> nn.Module:
-    """A copied block for 16 channels that has left its starting point, where some blocks are the identity."""
+def moved(make: Callable[..., nn.Module], **arguments) -> nn.Module:
+    """A block for 16 channels that has left its starting point, where some blocks are the identity."""
     torch.manual_seed(0)
-    block = COPIED[name](16)
+    block = make(16, **arguments)
     with torch.no_grad():
         for parameter in block.parameters():
-            parameter += (0.01 if name == "STN" else 0.1) * torch.randn_like(parameter)
+            parameter += (0.01 if isinstance(block, STN) else 0.1) * torch.randn_like(parameter)
     return block
