@@ -213,8 +213,8 @@ def how(data: Data, steps: int, options: argparse.Namespace, facts: dict) -> str
 
 def main() -> None:
     parser = command_line.Parser(description="Does a block help? Compares it with no block and with simpler ones.")
-    parser.add_argument("scripts", nargs="+", type=Path, metavar="SCRIPT", help="such as My-Attention.py")
-    seeds = "how often each network is trained, with the seeds 0, 1 and so on (default: 5)"
+    parser.add_argument("scripts", nargs="+", type=Path, metavar="SCRIPT", help="scripts with a block")
+    seeds = "number of seeds: every network is trained once per seed, from 0 (default: 5)"
     parser.add_argument("--seeds", type=lambda text: range(command_line.positive_int(text)), default="5", help=seeds)
     options = parse(parser)
     data = load_data(options.data)

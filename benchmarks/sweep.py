@@ -51,8 +51,9 @@ def csv_of(name: str, seed: int, options: argparse.Namespace) -> Path:
 def parse(parser: command_line.Parser) -> argparse.Namespace:
     """Adds the flags that say how to train to a parser that has `--seeds`, and checks what was typed."""
     add = parser.add_argument
-    add("--epochs", type=command_line.positive_int, default=100, help="of each run (default: 100)")
-    add("--lr", type=command_line.positive_float, default=0.001, help="passed on to the scripts, as are the next three")
+    add("--epochs", type=command_line.positive_int, default=100, help="epochs of each run (default: 100)")
+    passed_on = "passed on to the scripts, as are --data, --device and --precision"
+    add("--lr", type=command_line.positive_float, default=0.001, help=passed_on)
     add("--data", default=command_line.DATA_FOLDER)
     add("--device", type=command_line.find_device, default="auto")
     add("--precision", choices=command_line.PRECISIONS, default="fp32")
