@@ -177,8 +177,9 @@ def parse() -> argparse.Namespace:
     add, names = parser.add_argument, ["none", *GATES, *ATTENTION]
     minutes = command_line.number(float, 0, math.inf, "a number of at least 0")
     seed, count = command_line.non_negative_int, command_line.positive_int
+    defaults = f"default: {' '.join(FROM_SCRATCH)}; with --insert: {' '.join(INSERTED)}"
     add("--insert", action="store_true", help="put the blocks into a trained network")
-    add("--networks", nargs="+", choices=names, metavar="NAME", help=f"of {', '.join(names)}")
+    add("--networks", nargs="+", choices=names, metavar="NAME", help=defaults)
     add("--seeds", nargs="+", type=seed, default=[0], metavar="SEED", help="a run of each network for each")
     add("--minutes", type=minutes, default=math.inf, help="for this command (default: as many as it needs)")
     add("--epochs", type=count, default=16, help="from scratch (default: 16)")
