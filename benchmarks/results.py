@@ -70,11 +70,11 @@ SCALED = {f"{gate} at scale 2": (f"{gate}-scale2", TRUNK) for gate in GATES}
 STN = {"STN": ("STN-Attention", STN_TRUNK)}
 FURTHER = {"STN with slope 0": ("STN-slope0", STN_TRUNK), "a third stage, without a block": (TRUNK, "CNN")}
 APART = {
-    "Self-Attention": ("Self-Attention", TRUNK),
+    "the block": ("Self-Attention", TRUNK),
     "uniform weights": ("Self-Uniform", TRUNK),
     "looks nowhere": ("Self-Local", TRUNK),
-    "Self-Attention, over uniform weights": ("Self-Attention", "Self-Uniform"),
-    "Self-Attention, over looking nowhere": ("Self-Attention", "Self-Local"),
+    "the block, over uniform weights": ("Self-Attention", "Self-Uniform"),
+    "the block, over looking nowhere": ("Self-Attention", "Self-Local"),
 }
 # what networks of the scripts' trunk are called in a ResNet-18
 IN_RESNET = {"Self-Attention": "Self", "Multi-Head Attention": "Multi-Head", "Self-Local": "Linear", TRUNK: "none"}
@@ -268,33 +268,33 @@ def summary() -> str:
     return markdown(["block", COPY.title, SHAPES.title, RESNET_18.title, "parameters", "epoch's time"], rows)
 
 
-def correlation(task: Task) -> str:
-    """Of the six blocks and their controls over seeds, by the measure: the mean over the blocks."""
+def correlation(task: Task) -> float:
+    """Of a block's accuracy and its control's over seeds, by the measure: the mean over the six blocks."""
     found = []
     for network, control in [*ATTENTION.values(), *GATES.values(), FURTHER["STN with slope 0"]]:
         both = pairs(task, network, control)
         found.append(statistics.correlation(*([measure(pair[side]) for pair in both] for side in (0, 1))))
-    return f"{statistics.mean(found):.2f}"
+    return statistics.mean(found)
 
 
-def tables() -> dict[str, str]:
-    """What the documents quote, by title."""
+def last_ten(run: list[Epoch]) -> float:
+    return statistics.mean(epoch.test_acc for epoch in run[-10:])
 
-    def last_ten(run: list[Epoch]) -> float:
-        return statistics.mean(epoch.test_acc for epoch in run[-10:])
 
-    return {
-        "Without a block": accuracies(),
-        "What each block adds": table_of_gains("block", ATTENTION | GATES | STN | FURTHER),
-        "Self-attention taken apart": table_of_gains("over the control, or as it says", APART),
-        "What a gate's start costs": table_of_gains("gate", {"constant 1/2": ("Half", TRUNK)} | GATES | SCALED),
-        "ResNet-8, SE at scale 2 over SE, epochs 6 to 15": interval(gains(RESNET_8, last_ten, "SE-scale2", "SE")),
-        "Into a trained network": inserted(),
-        "What each block costs": costs(),
-        "Beside the published numbers": beside_the_published(),
-        "Correlation of blocks with their controls, JPEG copy": correlation(COPY),
-        "Correlation of blocks with their controls, drawn shapes": correlation(SHAPES),
-    }
+def tables() -> list[str]:
+    """What the documents quote: tables, and two lines."""
+    return [
+        accuracies(),
+        table_of_gains("block", ATTENTION | GATES | STN | FURTHER),
+        table_of_gains("self-attention", APART),
+        table_of_gains("gate", {"constant 1/2": ("Half", TRUNK)} | GATES | SCALED),
+        inserted(),
+        costs(),
+        beside_the_published(),
+        summary(),
+        f"correlation {correlation(COPY):.2f} on the JPEG copy, {correlation(SHAPES):.2f} on the drawn shapes",
+        f"SE at scale 2 minus SE, epochs 6 to 15: {interval(gains(RESNET_8, last_ten, 'SE-scale2', 'SE'))}",
+    ]
 
 
 def panel(task: Task, title: str, lines: dict[str, str], control: str) -> Panel | None:
@@ -339,6 +339,5 @@ if __name__ == "__main__":
     if options.add:
         add_all(options.add)
     else:
-        for title, table in (tables() | {"In the README": summary()}).items():
-            print(f"{title}\n\n{table}\n")
+        print(*tables(), sep="\n\n")
         draw_gallery()
