@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, load, make_tree, run
+from helpers import load, make_tree, run
 from matplotlib.patches import Polygon, Rectangle
 from PIL import Image
 from torch import nn
 
 from common import CNN, load_data
 from support.data.dataset import normalize
-from support.pictures.attention_numbers import corners, find_probes, grad_cam, probe, weights
+from support.pictures.attention import ask, attention, check_blocks, corners, find_blocks, grad_cam, observe, statistics
 from support.pictures.attention_picture import draw_figure
+from support.pictures.style import save
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +31,9 @@ def moved(script: str) -> nn.Module:
 
 
 def panels(model, data) -> list:
-    """The panels of a model's picture that lie over an image's 32x32 pixels, section by section."""
+    """The panels of a model's picture that lie over an image's 32x32 pixels, section by section, column by column."""
     areas = draw_figure(model, data, "name", "tree").subfigs
-    return [[axes for axes in area.axes if axes.images and axes.get_xlim() == (0, 32)] for area in areas[1:-1:2]]
+    return [[axes for axes in area.axes if axes.images and axes.get_xlim() == (0, 32)] for area in areas]
 
 
 def before(model: nn.Module, position: int, images: torch.Tensor) -> torch.Tensor:
@@ -53,16 +54,16 @@ def before(model: nn.Module, position: int, images: torch.Tensor) -> torch.Tenso
     ],
 )
 def test_blocks_are_found_by_their_methods(script, kinds, data):
-    probes = find_probes(moved(script), data.test_images)
-    assert [found.kind for found in probes] == kinds
-    if len(probes) > 1:
-        assert [probes[0].where, probes[-1].where] == ["8x8\N{NO-BREAK SPACE}map", "4x4\N{NO-BREAK SPACE}map"]
+    blocks, unfit = find_blocks(moved(script), data.test_images)
+    assert [block.kind for block in blocks] == kinds and unfit == []
+    if len(blocks) > 1:
+        assert [blocks[0].where, blocks[-1].where] == ["8x8\N{NO-BREAK SPACE}map", "4x4\N{NO-BREAK SPACE}map"]
 
 
 def test_the_drawn_attention_is_the_block_s_and_its_query_is_outlined(data):
     model = moved("Self-Attention")
-    [section] = panels(model, data)
-    image, *maps = section[5:10]  # the second class: 8x8 from A and B, 4x4 from A and B
+    [section] = panels(model, data)  # three rows each of: image, 8x8 from A and B, 4x4 from A and B
+    image, *maps = section[1::3]  # the second class
     for layer, side, drawn in ((6, 8, maps[:2]), (10, 4, maps[2:])):
         weights = model.features[layer].weights(before(model, layer, data.test_images[[3]]))[0].detach()
         for axes, (y, x) in zip(drawn, [(18, 18), (10, 26)], strict=True):
@@ -79,48 +80,41 @@ def test_the_drawn_heads_are_the_block_s(data):
     model = moved("Multi-Head Attention")
     [section] = panels(model, data)
     weights = model.features[6].weights(before(model, 6, data.test_images[[0]]))[0].detach()  # (heads, 64, 64)
-    for axes, expected in zip(section[1:5], 64 * weights[:, 8 * 4 + 4].reshape(4, 8, 8), strict=True):
+    for axes, expected in zip(section[3:15:3], 64 * weights[:, 8 * 4 + 4].reshape(4, 8, 8), strict=True):
         np.testing.assert_allclose(axes.images[0].get_array(), expected.clamp(1 / 16, 16), rtol=1e-4)
 
 
-class Uniform(nn.Module):
-    """Attends to all positions alike, and adds half of its input."""
+class Half(nn.Module):
+    """Half of the positions attend to all alike, the other half to themselves alone; adds half of its input."""
 
     def weights(self, x):
         n, _, h, w = x.shape
-        return torch.full((n, h * w, h * w), 1 / (h * w))
+        positions = h * w
+        uniform = torch.full((positions // 2, positions), 1 / positions)
+        return torch.cat([uniform, torch.eye(positions)[positions // 2 :]]).expand(n, -1, -1)
 
     def forward(self, x):
         return 1.5 * x
 
 
-class ItselfOnly(Uniform):
-    def weights(self, x):
-        n, _, h, w = x.shape
-        return torch.eye(h * w).expand(n, -1, -1)
-
-
-@pytest.mark.parametrize(("block", "positions", "distance"), [(Uniform, 64, 0), (ItselfOnly, 1, 1)])
-def test_figures_of_known_attention(block, positions, distance, data):
-    model = CNN((8, 8), attention=lambda _: block(), num_classes=3).eval()
-    [found] = find_probes(model, data.test_images)
-    measured = weights(model, found, data, torch.tensor([0]))
-    assert measured.spread.tolist() == pytest.approx([positions], rel=1e-3)
-    assert (measured.change, measured.distance) == (pytest.approx(0.5), pytest.approx(distance, abs=1e-5))
-    figure = draw_figure(model, data, "Mine", "tree")  # a block of the user's own gets its picture
-    [title, _] = figure.subfigs[0].texts
-    reach = f"{positions} of 64 positions (8x8\N{NO-BREAK SPACE}map)"
-    assert title.get_text() == f"Mine: each position looks at {reach} on average"
+def test_numbers_of_known_attention(data):
+    model = CNN((8, 8), attention=lambda _: Half(), num_classes=3).eval()
+    [measured] = ask(model, find_blocks(model, data.test_images)[0], data.test_images, statistics).values()
+    # of 64 * 63 pairs of positions, 2 * 32 * 32 have cosine 1/8, 32 * 31 cosine 1 and as many cosine 0
+    distance = (2 * 32 * 32 * 7 / 8 + 32 * 31) / (64 * 63)
+    assert measured.mean(0).tolist() == pytest.approx([(64 + 1) / 2, 0.5, distance], abs=1e-3)
+    title = draw_figure(model, data, "Mine", "tree").subfigs[0].get_suptitle()
+    assert title == "Mine: on average, a position attends to 32 of 64 positions (8x8\N{NO-BREAK SPACE}map)"
 
 
 def test_the_drawn_gates_are_the_block_s(data):
     model = moved("CBAM-Attention")
     figure = draw_figure(model, data, "name", "tree")
     block, x = model.features[6], before(model, 6, data.test_images)
-    positions = panels(model, data)[1][3:6]  # below three photographs
+    positions = panels(model, data)[1][1::3]  # below three photographs
     expected = block.spatial.gate(block.channel(x))[::3, 0].detach()
     np.testing.assert_allclose(np.stack([axes.images[0].get_array() for axes in positions]), expected, rtol=1e-4)
-    heat_map = figure.subfigs[1].axes[0]
+    heat_map = figure.subfigs[0].axes[0]
     means = block.channel.gate(x).reshape(3, 3, -1).mean(1).detach()
     difference = (means - means.mean(0)).numpy()
     shown = np.asarray(heat_map.images[0].get_array())
@@ -132,13 +126,15 @@ def test_the_drawn_gates_are_the_block_s(data):
 
 def test_the_drawn_frame_is_the_block_s(data):
     model = moved("STN-Attention")
-    [section] = panels(model, data)
-    theta = model.features[0].theta(normalize(data.test_images[[0]]))[0].detach()
-    [frame] = [patch for patch in section[0].patches if isinstance(patch, Polygon)]
+    [[image, seen, *_]] = panels(model, data)
+    stn, x = model.features[0], normalize(data.test_images[[0]])
+    [frame] = [patch for patch in image.patches if isinstance(patch, Polygon)]
     for k, corner in enumerate([(-1, -1), (1, -1), (1, 1), (-1, 1)]):
-        x, y = (theta @ torch.tensor([*corner, 1.0])).tolist()
-        assert frame.get_xy()[k] == pytest.approx([16 * (x + 1), 16 * (y + 1)], abs=1e-4)
+        place = (stn.theta(x)[0].detach() @ torch.tensor([*corner, 1.0])).tolist()
+        assert frame.get_xy()[k] == pytest.approx([16 * (value + 1) for value in place], abs=1e-4)
     assert corners(torch.eye(2, 3)[None])[0].tolist() == [[0, 0], [32, 0], [32, 32], [0, 32]]
+    expected = 127.5 * (stn(x)[0].permute(1, 2, 0).detach() + 1)
+    np.testing.assert_allclose(seen.images[0].get_array(), expected, atol=0.51)
 
 
 def test_grad_cam_is_its_formula(data):
@@ -155,41 +151,87 @@ def test_grad_cam_is_its_formula(data):
 
     torch.manual_seed(0)
     model, images = Linear(), data.test_images[::3]
-    cams, maps = grad_cam(model, images, torch.arange(3)).maps, model.features(normalize(images))
+    cams, maps = grad_cam(model, images, torch.arange(3)), model.features(normalize(images))
     for k in range(3):
         cam = torch.einsum("c,chw->hw", model.w[k], maps[k]).relu().detach()
         torch.testing.assert_close(cams[k], cam / cam.max(), rtol=1e-4, atol=1e-6)
 
 
-def test_a_probe_sees_what_reaches_the_block_and_what_leaves_it(data):
-    model = moved("SE-Attention")
-    for sees, layers in ((lambda x, y: x, 6), (lambda x, y: y, 7)):
-        seen = probe(model, model.features[6], sees, data.test_images)
-        torch.testing.assert_close(seen, before(model, layers, data.test_images))
+class Own(nn.Module):
+    """A user's block whose `method` returns what `answer` makes of x."""
+
+    def __init__(self, method, answer):
+        super().__init__()
+        setattr(self, method, answer)
+
+    def forward(self, x):
+        return x
 
 
-@pytest.mark.parametrize("script", ["CNN", "Multi-Head Attention", "CBAM-Attention", "STN-Attention"])
-def test_look_draws_again_and_trains_nothing(script, finished, tree):
-    """One script for each kind of attention."""
-    plots = finished[script][1] / "plots"
-    with Image.open(plots / f"{script}.attention.png") as picture:
-        picture.load()
-        assert picture.width == 1400
+UNFIT = {
+    "a gate for each element": ("gate", lambda x: x, "returns (2, 8, 8, 8); wanted for (N, C, H, W): (N, C), (N, C, 1"),
+    "two inputs": ("gate", lambda g, x: x, "raises TypeError"),
+    "a tuple": ("gate", lambda x: (x, x), "returns a tuple; wanted"),
+    "one number": ("gate", lambda x: x.mean((1, 2, 3)), "returns (2,); wanted"),
+    "pooled keys": ("weights", lambda x: torch.ones(len(x), 64, 16) / 16, "returns (2, 64, 16); wanted"),
+    "a class token": ("weights", lambda x: torch.ones(len(x), 4, 65, 65) / 65, "returns (2, 4, 65, 65); wanted"),
+    "scores": ("weights", lambda x: torch.ones(len(x), 64, 64), "with rows that sum to 1"),
+    "an error of two lines": ("theta", lambda x: 1 / len(x[:0]), "raises ZeroDivisionError (division by zero)"),
+    "angles": ("theta", lambda x: x.mean((1, 2, 3)), "returns (2,); wanted for (N, C, H, W): (N, 2, 3)"),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_an_own_block_that_does_not_fit_gets_one_line_and_no_section(case, data):
+    method, answer, reason = UNFIT[case]
+    model = CNN((8, 8, 8), attention=lambda _: Own(method, answer), num_classes=3).train()
+    lines = check_blocks(model, data.test_images)
+    assert lines[0].startswith(f"Own.{method} is not drawn: ") and reason in lines[0] and "\n" not in lines[0]
+    assert model.training and not any(module._forward_hooks for module in model.modules())
+    assert "Grad-CAM" in draw_figure(model, data, "Mine", "tree").subfigs[0].get_suptitle()
+
+
+def test_a_gate_with_the_map_s_axes_is_one_of_channels(data):
+    model = CNN((8, 8), attention=lambda _: Own("gate", lambda x: x.mean((2, 3), keepdim=True)), num_classes=3).eval()
+    [block], _ = find_blocks(model, data.test_images)
+    gates = ask(model, [block], data.test_images, attention)[block]
+    assert block.kind == "channels"
+    torch.testing.assert_close(gates, before(model, 6, data.test_images).mean((2, 3)))
+
+
+def test_batches_are_small_where_maps_are_large_and_hooks_are_removed_after_an_error(data):
+    sizes = []
+
+    class Large(Half):
+        def forward(self, x):
+            sizes.append(len(x))
+            return x
+
+    model = nn.Sequential(Large(), nn.Flatten(), nn.Linear(3 * 32 * 32, 3))  # weights of 4 MB an image
+    blocks, _ = find_blocks(model, data.test_images)
+    ask(model, blocks, data.test_images.repeat(4, 1, 1, 1), statistics)
+    assert sizes == [2, 16, 16, 4]
+    with pytest.raises(ZeroDivisionError):
+        observe(model, {0: (model[0], lambda inputs, output: 1 / 0)}, data.test_images)
+    assert not model[0]._forward_hooks
+
+
+def test_look_draws_again_and_trains_nothing(finished, tree):
+    plots = finished["CBAM-Attention"][1] / "plots"
+    picture = plots / "CBAM-Attention.attention.png"
+    assert Image.open(picture).width == 1400
     before = {file.name: file.read_bytes() for file in plots.iterdir()}
-    (plots / f"{script}.attention.png").unlink()
-    (plots / f"{script}.json").unlink()  # as in a folder from before it was kept
-    result = run(script, "--data", tree, "--look", cwd=plots.parent, attention=True)
+    picture.unlink()
+    (plots / "CBAM-Attention.json").unlink()
+    result = run("CBAM-Attention", "--data", tree, "--look", cwd=plots.parent, attention=True)
     assert (result.status, result.err) == (0, "") and "Epoch [" not in result.out
     assert {file.name: file.read_bytes() for file in plots.iterdir()} == before
 
 
-def test_nothing_to_look_at(tree, tmp_path):
-    result = run("SE-Attention", "--data", tree, "--look", cwd=tmp_path)
-    assert result.status == 2 and "train first" in result.err and result.err.count("\n") == 1
-
-
-def test_names_that_are_no_plain_text(tmp_path):
-    """Signs of mathematics, and letters that the machine's fonts may lack."""
-    folder = make_tree(tmp_path / "prices", classes=("cash $5 to $10", "汉字", "ok"), train=4, test=2)
-    result = run(str(ROOT / "SE-Attention.py"), "--data", folder, "--epochs", 1, cwd=tmp_path, attention=True)
-    assert (result.status, result.err) == (0, "") and "font" not in result.out
+def test_names_that_are_no_plain_text(data, tmp_path, capfd):
+    """Signs of mathematics, and letters that no font of the machine has."""
+    odd = data._replace(classes=["cash $5 to $10", "汉字", "a\U0010fffdb"])
+    save(draw_figure(moved("SE-Attention"), odd, "$x$ 汉字", "tree"), tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        picture.load()
+    assert picture.width == 1400 and capfd.readouterr() == ("", "")

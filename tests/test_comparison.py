@@ -1,10 +1,9 @@
 """The comparison: which runs of a folder belong together, and what else may lie there."""
 
-import shlex
-import shutil
+import os
 
 import pytest
-from helpers import make_tree, run
+from helpers import run
 
 from common import load_data
 from support.data.dataset import checksum
@@ -13,8 +12,9 @@ from support.pictures.comparison import read_folder
 from support.run.facts import write_facts
 
 HEADER = "epoch,train_loss,train_acc,test_loss,test_acc,seconds\n"
-ODD_FILES = {
-    "blank last line": HEADER + "1,2.0,30.0,2.0,30.0,1.0\n\n",
+ONE = HEADER + "1,2.0,30.0,2.0,30.0,1.0\n"
+FACTS = {"checksum": "0", "seed": 0}
+ODD_FILES = {  # in place of a CSV
     "overlong field": HEADER + f'1,"{"9" * 200_000}",30.0,2.0,30.0,1.0\n',
     "other columns": "name,price\nbread,2\n",
     "too few columns": HEADER + "1,2.0\n",
@@ -23,109 +23,88 @@ ODD_FILES = {
     "empty": "",
     "latin 1": b"caf\xe9",
 }
-
-
-def facts(folder) -> dict:
-    data = load_data(str(folder))
-    return {"data": data.name, "checksum": checksum(data)}
-
-
-ODD_FACTS = {
+ODD_FACTS = {  # in place of a JSON
     "no facts": b"",
     "half of them": b'{"data": "tiny tree"',
     "a list": b"[1, 2]",
-    "a number": b"7",
     "latin 1 facts": b'{"data": "caf\xe9"}',
     "deep": b"[" * 100_000,
 }
 
 
-@pytest.fixture(scope="module")
-def odd(tree, tmp_path_factory):
-    """A run in a folder with odd CSVs, each with facts that say it is of the same data, and odd facts."""
-    folder = tmp_path_factory.mktemp("odd")
-    plots = folder / "plots"
+def write(folder, name: str, epochs: int = 1, **facts) -> None:
+    rows = [f"{k},2.0,30.0,2.0,30.0,1.0\n" for k in range(1, epochs + 1)]
+    (folder / f"{name}.csv").write_text(HEADER + "".join(rows))
+    write_facts(folder / f"{name}.json", FACTS | facts)
+
+
+@pytest.fixture
+def drawn(tmp_path, monkeypatch):
+    """Draws the runs of a folder; returns the panels' titles, what their accuracy curves show, and the words above."""
+    figures = []
+    monkeypatch.setattr(comparison, "save", lambda figure, path: figures.append(figure))
+
+    def draw() -> tuple[list[str], list, str]:
+        comparison.plot_comparison(tmp_path / "comparison.png", read_folder(tmp_path, FACTS), "ants")
+        panels = figures[-1].axes[::2]
+        shown = [(list(axes.lines[-1].get_xdata()), axes.lines[-1].get_marker()) for axes in panels]
+        return [axes.get_title() for axes in panels], shown, figures[-1].texts[-1].get_text()
+
+    return draw
+
+
+def test_odd_files_in_the_folder_stop_nothing_and_only_runs_are_compared(tree, tmp_path):
+    plots = tmp_path / "plots"
     plots.mkdir()
-    for name, content in ODD_FILES.items():
-        write_facts(plots / f"{name}.json", facts(tree) | {"control": ["no", "name"]})
+    data = load_data(str(tree))
+    facts = {"data": data.name, "checksum": checksum(data)}
+    for name, content in ODD_FILES.items() | {("a run with a blank last line", ONE + "\n")}:
+        write_facts(plots / f"{name}.json", facts | {"control": ["no", "name"]})
         (plots / f"{name}.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     for name, content in ODD_FACTS.items():
         (plots / f"{name}.json").write_bytes(content)
-        (plots / f"{name}.csv").write_text(ODD_FILES["blank last line"])
-    (plots / "from before.csv").write_text(ODD_FILES["blank last line"])
+        (plots / f"{name}.csv").write_text(ONE)
+    (plots / "from before.csv").write_text(ONE)
     (plots / "folder.csv").mkdir()
     (plots / "folder.json").mkdir()
-    flags = ["--data", tree, "--epochs", 1]
-    return [run("CNN", *flags, *more, cwd=folder, curves=True) for more in ([], ["--resume"])], plots
-
-
-def test_odd_files_in_the_folder_stop_nothing(odd):
-    results, plots = odd
-    assert [(result.status, result.err) for result in results] == [(0, "")] * 2
+    result = run("CNN", "--data", tree, "--epochs", 1, cwd=tmp_path, curves=True)
+    assert (result.status, result.err) == (0, "")
     assert (plots / "CNN.png").exists() and (plots / "comparison.png").exists()
+    assert set(read_folder(plots, facts)) == {"CNN", "a run with a blank last line"}
 
 
-def test_of_odd_files_only_runs_are_compared(odd, tree):
-    names = set(read_folder(odd[1], facts(tree)))
-    assert names == {"CNN", "blank last line"}
+def test_the_checksum_alone_says_which_runs_are_on_the_same_data(tmp_path):
+    write(tmp_path, "Here", data="ants")
+    write(tmp_path, "Renamed", data="bees")
+    write(tmp_path, "Other", data="ants", checksum="1")
+    assert list(read_folder(tmp_path, FACTS | {"data": "ants"})) == ["Here", "Renamed"]
 
 
-def test_runs_on_other_data_are_not_compared(tree, tmp_path):
-    """Also where the folders of the two data sets have the same name."""
-    assert run("CNN", "--data", tree, "--epochs", 1, cwd=tmp_path).status == 0
-    other = make_tree(tmp_path / tree.name, classes=("dog", "eel"))
-    assert run("SE-Attention", "--data", other, "--epochs", 1, cwd=tmp_path).status == 0
-    for folder, name in ((tree, "CNN"), (other, "SE-Attention")):
-        assert list(read_folder(tmp_path / "plots", facts(folder))) == [name]
+def test_a_control_is_drawn_beside_its_run_alone(tmp_path, drawn):
+    """The run that only serves as another's control has no panel of its own; one trained otherwise serves nobody."""
+    for name in ("SE-Attention", "Mine", "CNN"):
+        write(tmp_path, name, epochs=2, control="CNN-32-64-128")
+    assert drawn()[0][:2] == [f"{name}\n30.00%\n(no control in this folder)" for name in ("CNN", "SE-Attention")]
+    write(tmp_path, "CNN-32-64-128", epochs=2, seed=7)
+    assert all(control == [] for _, control in read_folder(tmp_path, FACTS).values())
+    write(tmp_path, "CNN-32-64-128", epochs=2)
+    assert drawn()[0] == [f"{name}\nthis run: +0.00" for name in ("CNN", "SE-Attention", "Mine")]
 
 
-def test_a_folder_called_like_the_drawn_shapes_is_not_taken_for_them(tmp_path):
-    tree = make_tree(tmp_path / "drawn shapes")
-    assert run("CNN", "--data", tree, "--epochs", 1, cwd=tmp_path, curves=True).status == 0
-    assert {path.name for path in (tmp_path / "plots").glob("comparison*")} == {"comparison.png"}
+def test_the_axes_begin_late_in_long_runs_but_at_the_first_epoch_of_short_ones(tmp_path, drawn):
+    write(tmp_path, "Long", epochs=40)
+    _, [(epochs, _)], text = drawn()
+    assert epochs == list(range(3, 41)) and text.endswith("The axes begin at epoch 3.")
+    write(tmp_path, "Short", epochs=1)
+    _, shown, text = drawn()
+    assert shown == [(list(range(1, 41)), "None"), ([1], "o")] and "axes begin" not in text
 
 
-def test_a_run_of_one_epoch_can_be_seen_beside_longer_ones(tmp_path, monkeypatch):
-    for name, epochs in (("Short", 1), ("Long", 9)):
-        lines = [f"{k},2.0,30.0,2.0,30.0,1.0\n" for k in range(1, epochs + 1)]
-        (tmp_path / f"{name}.csv").write_text(HEADER + "".join(lines))
-        write_facts(tmp_path / f"{name}.json", {"data": "ants", "checksum": "0"})
-    drawn = []
-    monkeypatch.setattr(comparison, "save", lambda figure, path: drawn.append(figure))
-    runs = read_folder(tmp_path, {"data": "ants", "checksum": "0"})
-    comparison.plot_comparison(tmp_path / "comparison.png", runs, "ants")
-    markers = {axes.get_title().partition("\n")[0]: axes.lines[-1].get_marker() for axes in drawn[0].axes[::2]}
-    assert markers == {"Long": "None", "Short": "o"}
-
-
-def test_a_control_is_drawn_beside_its_run_alone(finished, tree, tmp_path):
-    """The run that only serves as another's control has no panel of its own."""
-    for script in ("SE-Attention", "ECA-Attention", "CNN"):
-        for end in ("csv", "json"):  # no picture is needed
-            shutil.copy(finished[script][1] / "plots" / f"{script}.{end}", tmp_path)
-    folder = read_folder(tmp_path, facts(tree))
-    assert list(folder) == ["CNN", "SE-Attention", "ECA-Attention"]  # in the scripts' order
-    assert all(control == [] for _, control in folder.values())
-    for end in ("csv", "json"):
-        (tmp_path / f"CNN.{end}").rename(tmp_path / f"CNN-32-64-128.{end}")
-    folder = read_folder(tmp_path, facts(tree))
-    assert list(folder) == ["SE-Attention", "ECA-Attention"]
-    assert all(len(history) == len(control) == 2 for history, control in folder.values())
-
-
-def test_a_control_trained_otherwise_is_left_out_and_the_run_says_how_to_get_one(tree, tmp_path):
-    def train(script, *flags):
-        result = run(script, "--data", tree, "--epochs", 1, *flags, cwd=tmp_path)
-        assert result.status == 0
-        return result.out.splitlines()[0], read_folder(tmp_path / "plots", facts(tree))
-
-    train("CNN", "--widths", 32, 64, 128, "--lr", 0.01, "--batch-size", 5, "--seed", 7)
-    said, folder = train("SE-Attention", "--batch-size", 5)
-    assert "which has seed 7, not 0, lr 0.01, not 0.001. To match: python CNN.py --widths 32 64 128" in said
-    assert [(name, len(control)) for name, (_, control) in folder.items()] == [
-        ("SE-Attention", 0),
-        ("CNN-32-64-128", 0),
-    ]
-    script, *flags = shlex.split(said.partition("To match: python ")[2])
-    _, folder = train(script.removesuffix(".py"), *flags)
-    assert list(folder) == ["SE-Attention"] and len(folder["SE-Attention"][1]) == 1
+def test_the_newest_24_runs_of_a_large_folder_are_drawn(tmp_path, drawn):
+    for i in range(30):
+        write(tmp_path, f"{i:02}")
+        os.utime(tmp_path / f"{i:02}.csv", (i % 7, i % 7))  # the sevens are the oldest
+    titles, _, text = drawn()
+    left_out = {f"{i:02}" for i in range(30)} - {title.partition("\n")[0] for title in titles}
+    assert len(titles) == 24 and {"00", "07", "14", "21", "28"} < left_out
+    assert text.endswith("These are the folder's newest 24 runs.")

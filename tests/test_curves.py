@@ -1,79 +1,60 @@
 """A run's plot: whose control is drawn beside it, and what it says."""
 
 import pytest
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from PIL import Image
+from matplotlib.figure import Figure
 
 from support.pictures import curves
 from support.run.facts import TRAINING, write_facts
-from support.run.history import Epoch, write_csv
+from support.run.record import Epoch, write_csv
 
-FACTS = {"parameters": 7, "data": "ants", "checksum": "0123abcd", "control": None, "seed": 3}
+FACTS = {"parameters": 7, "data": "CIFAR-10 JPEG copy", "checksum": "0123abcd", "control": "CNN", "seed": 3}
 FACTS |= {"batch_size": 64, "lr": 0.001, "precision": "fp32"}
 
 
 def history(*accuracies: float) -> list[Epoch]:
-    return [Epoch(i, 1.0, 50.0, 1.0, accuracy, 1.0) for i, accuracy in enumerate(accuracies, 1)]
+    return [Epoch(i, 1.0, 50.0, 2 - accuracy / 100, accuracy, 1.0) for i, accuracy in enumerate(accuracies, 1)]
 
 
 @pytest.fixture
-def lines(monkeypatch):
-    """What the plots drawn in a test have lines for: {label: values} of the last axes that has the label."""
-    drawn = {}
-    plot = Axes.plot
+def plot(tmp_path, monkeypatch):
+    """Plots a run beside the control's files in its folder, and returns the figure."""
+    drawn = []
+    monkeypatch.setattr(curves, "save", lambda figure, path: drawn.append(figure))
 
-    def noted(axes, *arguments, **options):
-        if "label" in options:
-            drawn[options["label"]] = list(arguments[1])
-        return plot(axes, *arguments, **options)
+    def plot(values: list[Epoch], name: str = "Mine") -> Figure:
+        curves.plot_run(tmp_path / f"{name}.png", tmp_path / f"{name}.csv", values, 4, FACTS)
+        return drawn[-1]
 
-    monkeypatch.setattr(Axes, "plot", noted)
-    return drawn
+    return plot
 
 
-CONTROL = "test, control (CNN)"
+def lines(figure: Figure) -> dict[str, list[float]]:
+    return {line.get_label(): list(line.get_ydata()) for line in figure.axes[1].lines}
 
 
-def plot(folder, values: list[Epoch], epochs: int, **facts) -> None:
-    curves.plot_run(folder / "Mine.png", folder / "Mine.csv", values, epochs, FACTS | facts)
-
-
-def test_the_control_is_drawn_as_far_as_the_run_is(lines, tmp_path):
+def test_a_run_its_control_as_far_as_the_run_is_and_what_the_picture_says(plot, tmp_path):
     write_csv(tmp_path / "CNN.csv", history(10, 20, 30, 40))
-    write_facts(tmp_path / "CNN.json", FACTS)
-    plot(tmp_path, history(15, 25), 4, control="CNN")
-    assert lines[CONTROL] == [10, 20] and lines["test"] == [15, 25]
-    with Image.open(tmp_path / "Mine.png") as picture:
-        assert picture.size == (1400, 704)
+    write_facts(tmp_path / "CNN.json", FACTS | {"data": "under another name"})
+    figure = plot(history(15, 35, 25))
+    assert lines(figure) == {"test, control (CNN)": [10, 20, 30], "training": [50] * 3, "test": [15, 35, 25]}
+    title, foot = (text.get_text() for text in figure.texts)
+    assert title.endswith("epoch 3:\ntest accuracy 25.00%; its control: 30.00%")
+    assert foot.startswith("7 parameters. One run, seed 3:")
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == [
+        "lowest test loss (dot): 1.65 at epoch 2",
+        "training accuracy ends 25.0 points above test accuracy",
+    ]
 
 
-@pytest.mark.parametrize("wrong", ["other name", "other images", *TRAINING, "no facts", "no csv"])
-def test_a_control_that_is_none_is_not_drawn(wrong, lines, tmp_path):
+@pytest.mark.parametrize("wrong", ["checksum", *TRAINING, "no facts", "no csv"])
+def test_a_control_that_is_none_is_not_drawn(wrong, plot, tmp_path):
     if wrong != "no csv":
         write_csv(tmp_path / "CNN.csv", history(10, 20))
-    other = {"other name": {"data": "bees"}, "other images": {"checksum": "0123abce"}}.get(wrong, {wrong: "other"})
     if wrong != "no facts":
-        write_facts(tmp_path / "CNN.json", FACTS | other)
-    plot(tmp_path, history(15, 25), 4, control="CNN")
-    assert not lines.get(CONTROL)
-
-
-def test_the_seed_is_said(tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(curves, "save", lambda figure, path: drawn.append(figure))
-    plot(tmp_path, history(10, 20), 2)
-    assert "7 parameters" in drawn[0].texts[1].get_text() and "seed 3" in drawn[0].texts[1].get_text()
-
-
-@pytest.mark.parametrize(("last", "training", "says"), [(0.51, 0.4, False), (0.8, 0.4, True), (0.8, 0.9, False)])
-def test_over_fitting_is_claimed_where_test_loss_has_risen_above_training(last, training, says, monkeypatch, tmp_path):
-    drawn = []
-    monkeypatch.setattr(curves, "save", lambda figure, path: drawn.append(figure))
-    losses = [Epoch(i, training, 50.0, loss, 50.0, 1.0) for i, loss in enumerate((0.9, 0.5, last), 1)]
-    plot(tmp_path, losses, 3)
-    [text] = [text.get_text() for text in drawn[0].axes[0].texts]
-    assert text.startswith("lowest test loss (dot): 0.50 at epoch 2") and ("overfits" in text) == says
+        write_facts(tmp_path / "CNN.json", FACTS | {wrong: "other"})
+    assert list(lines(plot(history(15, 25)))) == ["training", "test"]
 
 
 def test_the_gain_is_of_the_last_epoch_that_both_have():
@@ -81,24 +62,11 @@ def test_the_gain_is_of_the_last_epoch_that_both_have():
     assert curves.gain(history(10), history(12, 99)) == -2
 
 
-@pytest.mark.parametrize("values", [(1e6, 0.0), (50.0, 50.0), (0.0, 100.0)])
-def test_any_run_can_be_plotted(values, tmp_path):
-    """With a huge loss, without a gap between training and test, over a single epoch."""
-    epoch = Epoch(1, values[0], values[1], values[0], values[1], 0.0)
-    for count in (1, 2, 300):
-        plot(tmp_path, [epoch._replace(epoch=i + 1) for i in range(count)], count)
-        with Image.open(tmp_path / "Mine.png") as picture:
-            picture.load()
-            assert picture.size == (1400, 704)
-
-
-def test_the_title_of_a_long_name_fits_into_the_picture(tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(curves, "save", lambda figure, path: drawn.append(figure))
-    for name in ("CNN-64-128-hidden256-dropout0", 60 * "n"):
-        facts = FACTS | {"data": "CIFAR-10 JPEG copy"}
-        curves.plot_run(tmp_path / "a.png", tmp_path / f"{name}.csv", history(*[50.0] * 100), 100, facts)
-        title = drawn[-1].texts[0]
-        box = title.get_window_extent(FigureCanvasAgg(drawn[-1]).get_renderer())
-        assert 0 < box.x0 < box.x1 < drawn[-1].bbox.width
-        assert title.get_text().endswith("test accuracy 50.00%")
+def test_every_point_and_the_title_of_a_long_name_lie_within_the_picture(plot):
+    for values in (history(50), history(*[0, 100] * 150), [Epoch(1, 1e6, 0, 1e6, 0, 0)]):
+        figure = plot(values, 60 * "n")
+        box = figure.texts[0].get_window_extent(FigureCanvasAgg(figure).get_renderer())
+        assert 0 < box.x0 < box.x1 < figure.bbox.width
+        for axes in figure.axes:
+            (low, high), values = axes.get_ylim(), [value for line in axes.lines for value in line.get_ydata()]
+            assert low <= min(values) and max(values) <= high

@@ -14,6 +14,7 @@ from support.run.facts import DATA, differences, read_facts
 from support.run.record import Epoch, Record, read_csv
 
 COLUMNS = 4
+MOST = 24  # runs in a picture, since time to draw it grows with them
 
 
 def draw_curves(record: Record) -> float:
@@ -34,18 +35,28 @@ def draw_curves(record: Record) -> float:
 def read_folder(folder: Path, facts: dict) -> dict[str, tuple[list[Epoch], list[Epoch]]]:
     """Each run of the folder on the data of these facts with its control, {name: (history, history or empty)}.
 
-    The scripts of this project come first, as `COLOURS` lists them; a run that only serves as a control is left out.
+    A run that only serves as a control is left out; of more than `MOST`, the newest are taken. The scripts of this
+    project come first, as `COLOURS` lists them.
     """
     runs, serving = {}, set()
-    for csv in sorted(folder.glob("*.csv")):
+    for csv in sorted(folder.glob("*.csv"), key=modified, reverse=True):
         facts_of_run, history = read_facts(csv.with_suffix(".json")), read_csv(csv)
         if history and not differences(facts_of_run, facts, DATA):
             control = read_control(csv, facts_of_run)
             runs[csv.stem] = history, control
             serving |= {facts_of_run["control"]} if control else set()
-    known = list(COLOURS)
-    names = sorted(runs, key=lambda name: known.index(shown_name(name)) if shown_name(name) in known else 99)
-    return {name: runs[name] for name in names if name not in serving}
+    newest = [name for name in runs if name not in serving][:MOST]
+    known = {name: place for place, name in enumerate(COLOURS)}
+    names = sorted(newest, key=lambda name: (known.get(shown_name(name), len(known)), name))
+    return {name: runs[name] for name in names}
+
+
+def modified(path: Path) -> float:
+    """When a file was changed last; 0 if it has just been moved away."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0
 
 
 def range_with_margin(values: list[float]) -> tuple[float, float]:
@@ -58,53 +69,49 @@ def range_with_margin(values: list[float]) -> tuple[float, float]:
 def plot_comparison(path: Path, runs: dict[str, tuple[list[Epoch], list[Epoch]]], data: str) -> None:
     """What each run, as `read_folder` gives them, changes against its control: one column per run, accuracy above loss.
 
-    All panels of a kind have the same axes, whose range is that of the curves after the first tenth of epochs.
+    All panels of a kind have the same axes. In long runs they begin after the first twentieth of the epochs, in which
+    accuracy rises so far that later differences could not be seen.
     """
     columns = min(len(runs), COLUMNS)
     bands = math.ceil(len(runs) / columns)
-    figure = Figure(figsize=(WIDTH, 1.2 + 4.1 * bands), dpi=DPI)
     histories = [history for pair in runs.values() for history in pair if history]
     epochs = max(len(history) for history in histories)
-    settled = [e for history in histories for e in history if e.epoch > epochs / 10 or len(history) == 1]
-    accuracies, losses = [e.test_acc for e in settled], [e.test_loss for e in settled]
+    first = 1 + min(epochs // 20, *(len(history) - 1 for history in histories))
+    shown = [epoch for history in histories for epoch in history[first - 1 :]]
+    accuracy_range = range_with_margin([epoch.test_acc for epoch in shown])
     # a logarithmic axis, since one run may overfit ten times as far as another
-    loss_range = [math.exp(end) for end in range_with_margin([math.log(max(loss, 1e-6)) for loss in losses])]
-    height = figure.get_figheight()
-    grid = figure.add_gridspec(
-        bands, columns, left=0.075, right=0.98, top=1 - 1.25 / height, bottom=0.5 / height, hspace=0.28, wspace=0.14
-    )
+    log_range = range_with_margin([math.log(max(epoch.test_loss, 1e-6)) for epoch in shown])
+    height = 1.25 + 4.1 * bands
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI)
+    # positions by hand: matplotlib's constrained layout takes twice as long, and this is drawn again and again
+    top, bottom = 1 - 1.45 / height, 0.5 / height
+    grid = figure.add_gridspec(bands, columns, left=0.075, right=0.98, top=top, bottom=bottom, hspace=0.3, wspace=0.14)
     for number, (name, (history, control)) in enumerate(runs.items()):
         band, column = divmod(number, columns)
         above, below = grid[band, column].subgridspec(2, 1, height_ratios=(1.2, 1), hspace=0.1).subplots()
         for axes, field in ((above, "test_acc"), (below, "test_loss")):
-            draw(axes, control, field, **CONTROL_LINE)
-            draw(axes, history, field, color=COLOURS.get(shown_name(name), OTHER_COLOUR), linewidth=1.8)
-            set_epochs(axes, epochs, ticks=4)
+            draw(axes, control[first - 1 :], field, **CONTROL_LINE)
+            draw(axes, history[first - 1 :], field, color=COLOURS.get(shown_name(name), OTHER_COLOUR), linewidth=1.8)
+            set_epochs(axes, epochs, ticks=4, first=first)
             axes.tick_params(labelleft=column == 0, labelbottom=axes is below)
-        alone = f"{history[-1].test_acc:.2f}%, no control here"
+        alone = f"{history[-1].test_acc:.2f}%\n(no control in this folder)"
         verdict = f"this run: {gain(history, control):+.2f}" if control else alone
-        above.set_title(f"{shorten(shown_name(name), 24)}\n{verdict}", fontsize=10, weight="bold")
-        above.set_ylim(range_with_margin(accuracies))
-        below.set(ylim=loss_range, yscale="log")
+        above.set_title(f"{shorten(shown_name(name), 22)}\n{verdict}", fontsize=9, weight="bold")
+        above.set_ylim(accuracy_range)
+        below.set(ylim=[math.exp(end) for end in log_range], yscale="log", xlabel="epoch")
         below.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         below.yaxis.set_minor_formatter("")
         below.yaxis.set_major_formatter("{x:g}")
-        below.set_xlabel("epoch")
         if column == 0:
             above.set_ylabel("accuracy (%)")
             below.set_ylabel("loss (logarithmic)")
-    figure.suptitle(
-        f"What each block changes on {data}",
-        y=1 - 0.12 / height,
-        fontsize=11.5,
-        weight="bold",
-    )
-    figure.text(
-        0.5,
-        1 - 0.62 / height,
+    figure.suptitle(f"What each block changes on {data}", y=1 - 0.12 / height, fontsize=11.5, weight="bold")
+    left_out = [f"The axes begin at epoch {first}."] if first > 1 else []
+    left_out += [f"These are the folder's newest {MOST} runs."] if len(runs) == MOST else []
+    text = (
         "On test images. Dashed grey: the block's control, the same network without it. Numbers: accuracy minus the\n"
-        "control's, in points, at the last shared epoch. One run each: only more seeds can show how much is chance.",
-        ha="center",
-        color=TEXT_GREY,
+        "control's, in points, at the last shared epoch. One run each: only more seeds can show how much is chance.\n"
     )
+    place = {"x": 0.5, "y": 1 - 0.42 / height, "ha": "center", "va": "top"}
+    figure.text(**place, s=text + " ".join(left_out), color=TEXT_GREY)
     save(figure, path)

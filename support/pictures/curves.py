@@ -30,10 +30,10 @@ def draw(axes: Axes, history: list[Epoch], field: str, **line) -> None:
     axes.plot([epoch.epoch for epoch in history], [getattr(epoch, field) for epoch in history], marker=marker, **line)
 
 
-def set_epochs(axes: Axes, epochs: int, ticks: int) -> None:
+def set_epochs(axes: Axes, epochs: int, ticks: int, first: int = 1) -> None:
     """Gives a panel the axis of epochs."""
     margin = max(0.5, 0.02 * epochs)
-    axes.set_xlim(1 - margin, epochs + margin)
+    axes.set_xlim(first - margin, epochs + margin)
     axes.xaxis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     axes.grid(color=GRID_GREY, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -68,7 +68,7 @@ def plot_run(path: Path, csv: Path, history: list[Epoch], epochs: int, facts: di
             title += f" after epoch {len(beside)}"
 
     figure = Figure(figsize=(WIDTH, 4.4), dpi=DPI)
-    figure.text(0.5, 0.925, title, ha="center", va="center", fontsize=11.5, weight="bold")
+    figure.text(0.5, 0.93, title, ha="center", va="center", fontsize=11.5, weight="bold")
     figure.text(
         0.5,
         0.02,
@@ -78,7 +78,7 @@ def plot_run(path: Path, csv: Path, history: list[Epoch], epochs: int, facts: di
         ha="center",
         color=TEXT_GREY,
     )
-    figure.subplots_adjust(left=0.065, right=0.985, bottom=0.225, top=0.84, wspace=0.17)
+    figure.subplots_adjust(left=0.065, right=0.985, bottom=0.225, top=0.8, wspace=0.17)
     loss, accuracy = figure.subplots(1, 2)
     for axes, field in ((loss, "loss"), (accuracy, "acc")):
         if beside:
@@ -92,29 +92,9 @@ def plot_run(path: Path, csv: Path, history: list[Epoch], epochs: int, facts: di
     lowest = min(min(epoch.train_acc, epoch.test_acc) for epoch in history)
     accuracy.set(ylabel="accuracy (%)", ylim=(30 if lowest > 30 else 0, 101))
     accuracy.legend(loc="lower right", frameon=False, reverse=True)
-    mark_lowest_loss(loss, history)
-    mark_gap(accuracy, last)
+    best, gap = min(history, key=lambda epoch: epoch.test_loss), last.train_acc - last.test_acc
+    loss.plot(best.epoch, best.test_loss, "o", color=TEST, markersize=6)
+    loss.set_title(f"lowest test loss (dot): {best.test_loss:.2f} at epoch {best.epoch}", fontsize=9)
+    side = "above" if gap >= 0 else "below"
+    accuracy.set_title(f"training accuracy ends {abs(gap):.1f} points {side} test accuracy", fontsize=9)
     save(figure, path)
-
-
-def mark_lowest_loss(axes: Axes, history: list[Epoch]) -> None:
-    lowest, last = min(history, key=lambda epoch: epoch.test_loss), history[-1]
-    if lowest is last:  # it may fall further
-        return
-    axes.plot(lowest.epoch, lowest.test_loss, "o", color=TEST, markersize=6)
-    text = f"lowest test loss (dot): {lowest.test_loss:.2f} at epoch {lowest.epoch}"
-    if last.test_loss > max(1.1 * lowest.test_loss, last.train_loss):
-        text += ",\noverfits from then on"
-    axes.text(0.5, 0.97, text, transform=axes.transAxes, ha="center", va="top")
-
-
-def mark_gap(axes: Axes, last: Epoch) -> None:
-    gap = last.train_acc - last.test_acc
-    if gap < 5:  # no room for it, and little to say
-        return
-    ends = (last.epoch, last.test_acc), (last.epoch, last.train_acc)
-    axes.annotate("", *ends, arrowprops={"arrowstyle": "<->", "color": GREY, "shrinkA": 2, "shrinkB": 2})
-    middle = (last.epoch, (last.train_acc + last.test_acc) / 2)
-    label = f"training is {gap:.1f}\npoints above test "
-    box = {"color": "white", "alpha": 0.8, "pad": 1}  # the training curve may lie behind it
-    axes.annotate(label, middle, (-6, 0), textcoords="offset points", ha="right", va="center", bbox=box)
