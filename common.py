@@ -226,6 +226,7 @@ def run(
     with plain_errors(options), holding(options.out, options.name):
         # here, since --help need not wait for matplotlib; before training, so that a missing package shows now
         from support.pictures import attention_picture
+        from support.pictures.attention import check_blocks
         from support.pictures.comparison import draw_curves
 
         data = load_data(options.data)
@@ -245,6 +246,8 @@ def run(
                 f"; {data.name}: {len(data.train_labels):,} images to train, {len(data.test_labels):,} to test",
                 flush=True,
             )
+            for what_does_not_fit in check_blocks(model, data.test_images):
+                print(what_does_not_fit, flush=True)
             tensors = data.on(options.device, layout)
             train, test = tensors[:2], tensors[2:]
             next_drawing = 0.0
@@ -262,7 +265,7 @@ def run(
                         next_drawing = draw_curves(record)
             finally:  # also after Ctrl-C
                 draw_curves(record)
-            attention_picture.draw(record)
-        print(f"Done: {options.out / options.name}.png and {options.out / options.name}.attention.png")
+            attention = attention_picture.draw(record)
+        print("Done:", " and ".join(map(str, filter(None, [record.csv.with_suffix(".png"), attention]))))
         if missing := missing_control(record.facts, options):
             print(missing)

@@ -63,7 +63,7 @@ def draw(record: Record) -> Path | None:
         print("No attention picture: the model has no block with weights(), gate() or theta(), and no feature map")
         return None
     path = record.options.out / f"{name}.attention.png"
-    save(figure, path)
+    record.update(path, lambda path: save(figure, path))
     return path
 
 
