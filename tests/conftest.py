@@ -79,6 +79,8 @@ def server(archive):
                     self.answer(content, length=1000)
                 case "nonsense":
                     self.answer(content, length="many")
+                case "gibberish":
+                    self.wfile.write(b"not HTTP\r\n\r\n")
                 case "stall":
                     self.answer(content[:1000], length=len(content))
                     done.wait(300)

@@ -13,7 +13,7 @@ from helpers import ATTENTION, Process, expect, run
 from common import load_data
 from support.errors import UserError
 
-FAULTS = ["refuse", "stall", "silent", "truncate", "lie", "nonsense", "wrong", "missing", "loop"]
+FAULTS = ["refuse", "stall", "silent", "truncate", "lie", "nonsense", "wrong", "missing", "loop", "gibberish"]
 LEFT = ["cifar-10-batches-py", "cifar-10-python.tar.gz", "cifar-10.lock"]
 
 

@@ -120,12 +120,11 @@ def test_what_is_not_read_is_said(tmp_path, capsys):
 @posix
 def test_links_are_followed_but_not_in_circles(tmp_path, capsys):
     folder = make_tree(tmp_path / "tree", train=2, test=1)
-    for name in ("circle", "second circle"):
-        (folder / "train" / "cow" / name).symlink_to(folder / "train")
+    (folder / "train" / "cow" / "circle").symlink_to(folder / "train")
     (folder / "train" / "cow" / "linked.png").symlink_to(folder / "train" / "bee" / "0000.png")
     (folder / "train" / "dog").symlink_to(folder / "train" / "ant")
     assert load_data(str(folder)).train_labels.tolist() == [0, 0, 1, 1, 2, 2, 2, 3, 3]
-    assert "not read: 2 linked folder(s) (" in capsys.readouterr().out
+    assert "not read: 1 linked folder(s) (" in capsys.readouterr().out
 
 
 def truncate(path: Path) -> None:
