@@ -9,6 +9,7 @@ from typing import NamedTuple
 import networks  # noqa: F401, with which Python finds the project's own modules
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from support.pictures.style import DPI, GRID_GREY, TEXT_GREY, WIDTH, default_style, save
 
@@ -78,6 +79,7 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_minor_formatter(LogFormatter())  # which labels only short runs' ticks, and those without mathtext
     axes.grid(color=GRID_GREY, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
