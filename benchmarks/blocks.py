@@ -1,6 +1,6 @@
-"""Draws the six blocks in one picture, `plots/gallery/blocks.png`: what each does to the same photographs.
+"""Draws what five blocks attend to, side by side: `plots/gallery/blocks.png`.
 
-    python benchmarks/blocks.py --data "CIFAR-10 JPEG copy" --runs plots --shapes plots
+    python benchmarks/blocks.py --data "JPEG copy of CIFAR-10" --runs trained/seed0 --shapes stn
 
 The folder `--runs` has the checkpoints of the scripts, trained on the images of `--data`; the folder `--shapes` has
 `STN-Attention-shapes.pt`, trained on the drawn shapes, since on CIFAR-10 STN's frame stays the whole image.
@@ -9,149 +9,104 @@ The folder `--runs` has the checkpoints of the scripts, trained on the images of
 import argparse
 from pathlib import Path
 
-import torch
-from gallery import GALLERY
-from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
+import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
-from matplotlib.patches import Polygon
-from networks import build
-from torch import Tensor, nn
-from trained import load_trained
+from matplotlib.patches import Polygon, Rectangle
+from matplotlib.patheffects import withStroke
+from networks import ROOT
+from torch import Tensor
+from torch.nn import functional as F
+from trained import attended, load_run, nth_of_class
 
 from common import load_data
-from support.data.dataset import Data
+from support.data.dataset import Data, normalize
 from support.errors import plain_errors
-from support.pictures import attention_numbers as numbers
-from support.pictures.attention_layout import (
-    INK,
-    Panel,
-    Scale,
-    attention,
-    heat,
-    name_queries,
-    outline,
-    panel_rows,
-    photograph,
-)
-from support.pictures.style import DPI, TEXT_GREY, WIDTH, default_style, save
+from support.pictures.attention import corners
+from support.pictures.style import DPI, WIDTH, default_style, save
 from support.run.command_line import Parser, writable_folder
 
-CLASSES = ["horse", "automobile", "ship"]
-SHAPES = ["circle", "star", "arrow"]
-CAPTIONS = """\
-Self-Attention: position A gathers from all positions of the image, most from those that match it best (dark).
-Multi-Head Attention: four heads do so side by side, each with its own idea of a match; two are shown.
-SE: a gate for each of the {channels} channels, computed from all of them. A bar up: this channel is more open than
-its average over all images; a bar down: less.
-ECA: the same, but each gate is computed from its own channel and the two beside it.
-CBAM: gates channels as SE does, then positions (dark: 1, white: {lowest:.2f}). Here nine position gates in ten are
-above {tenth:.3f}.
-STN: chooses a frame in the image, and the network sees only what is in the frame.
-Trained on {data}; the blocks stand after stage 2, on {where}s. STN stands before its network, trained on {shapes}."""
+PHOTOS = [("horse", 13), ("automobile", 16), ("bird", 3)]  # a class, and how many of its test images come before
+SHAPES = [("star", 0), ("arrow", 0), ("circle", 0)]
+GALLERY = ROOT / "plots" / "gallery"
+QUERY = 8 * 4 + 4  # the position in the 8x8 map whose attention is drawn
+BORDER = withStroke(linewidth=3.4, foreground="black")
+OUTLINE = {"fill": False, "edgecolor": "white", "linewidth": 1.6, "path_effects": [BORDER]}
 
 
-def trained(script: str, path: Path, data: Data) -> nn.Module:
-    model = build(script, len(data.classes))
-    load_trained(path, model, data)
-    return model.eval()
+def over(image: Tensor, amounts: Tensor) -> np.ndarray:
+    """A map (h, w) from 0 (white) to 1 (blue) over its image (3, 32, 32), which shows through in grey: (32, 32, 3)."""
+    side = 32 // len(amounts)
+    amounts = amounts.clamp(0, 1).repeat_interleave(side, 0).repeat_interleave(side, 1)
+    grey = 0.6 + 0.4 * image.float().mean(0) / 255
+    return colormaps["Blues"](amounts.numpy())[:, :, :3] * grey[:, :, None].numpy()
 
 
-def first_images(data: Data, classes: list[str]) -> Tensor:
-    """The index of the first test image of each class, or of the first classes where they have other names."""
-    labels = [data.classes.index(name) if name in data.classes else k for k, name in enumerate(classes)]
-    return torch.stack([(data.test_labels == label).nonzero()[0, 0] for label in labels])
+def gathered(image: Tensor, weights: Tensor) -> np.ndarray:
+    """The maps of the query's weights (heads, 64, 64): of one head, or of four in a square.
 
-
-def first_probe(model: nn.Module, kind: str, data: Data) -> numbers.Probe:
-    return next(probe for probe in numbers.find_probes(model, data.test_images) if probe.kind == kind)
-
-
-def attention_maps(model: nn.Module, data: Data, chosen: Tensor) -> Tensor:
-    return numbers.weights(model, first_probe(model, "weights", data), data, chosen).maps
-
-
-def bars(values: Tensor, limit: float) -> Panel:
-    """A bar for each channel, in a panel of 32x32, from its middle up to `limit` or down to -`limit`."""
-
-    def panel(axes: Axes) -> None:
-        places = (torch.arange(len(values)) + 0.5) * 32 / len(values)
-        colours = ["tab:orange" if value > 0 else "tab:purple" for value in values]
-        axes.bar(places, -15 * values / limit, 32 / len(values), bottom=16, color=colours)
-        axes.axhline(16, color="black", linewidth=0.6)
-
-    return panel
-
-
-def channel_gates(model: nn.Module, data: Data, chosen: Tensor) -> Tensor:
-    """(n, C), the chosen images' gates minus their means over all test images."""
-    gates = numbers.answers(model, first_probe(model, "channels", data), data.test_images)
-    return gates[chosen] - gates.mean(0)
-
-
-def frames(model: nn.Module, data: Data, chosen: Tensor) -> tuple[list[Panel], list[Panel]]:
-    """Each image with its frame, and what is sampled from it."""
-    frame = numbers.frame(model, first_probe(model, "theta", data), data, chosen)
-    pairs = zip(data.test_images[chosen], frame.corners.numpy(), strict=True)
-    framed = [photograph(image, outline(Polygon(corners))) for image, corners in pairs]
-    return framed, [photograph(image) for image in frame.sampled]
+    The scale is logarithmic, from an eighth of their mean to eight times as much.
+    """
+    amounts = (64 * weights[:, QUERY]).log2().div(6).add(0.5).unflatten(1, (8, 8))
+    maps = [over(image, amount) for amount in amounts]
+    return maps[0] if len(maps) == 1 else np.vstack([np.hstack(maps[:2]), np.hstack(maps[2:])])
 
 
 @default_style
 def draw(runs: Path, of_shapes: Path, data: Data, path: Path) -> None:
-    chosen, shapes = first_images(data, CLASSES), load_data("shapes")
-    stn = trained("STN-Attention", of_shapes / "STN-Attention-shapes.pt", shapes)
+    def first_block(script: str, kind: str, images: Tensor) -> Tensor:  # it stands on the 8x8 map
+        return attended(load_run(runs / f"{script}.pt", script, data)[0], kind, images)[0]
 
-    def of_script(script: str) -> nn.Module:
-        return trained(script, runs / f"{script}.pt", data)
+    chosen, shapes = nth_of_class(data, PHOTOS), load_data("shapes")
+    photos, drawn = data.test_images[chosen], shapes.test_images[nth_of_class(shapes, SHAPES)]
+    alone, heads = (first_block(f"{name}Attention", "weights", photos) for name in ("Self-", "Multi-Head "))
+    gates = first_block("SE-Attention", "channels", data.test_images)
+    opened = gates[chosen] - gates.mean(0)
+    positions = first_block("CBAM-Attention", "positions", photos)
+    stretched = positions - positions.amin((1, 2), keepdim=True)
+    stretched /= stretched.amax((1, 2), keepdim=True)
+    [theta] = attended(load_run(of_shapes / "STN-Attention-shapes.pt", "STN-Attention", shapes)[0], "theta", drawn)
+    grid = F.affine_grid(theta, drawn.shape, align_corners=False)
+    seen = F.grid_sample(normalize(drawn), grid, align_corners=False).add(1).div(2)
 
-    heads = attention_maps(of_script("Multi-Head Attention"), data, chosen)
-    se, eca = (channel_gates(of_script(f"{name}-Attention"), data, chosen) for name in ("SE", "ECA"))
-    limit = torch.stack([se, eca]).abs().max().item()
-    cbam = of_script("CBAM-Attention")
-    positions = first_probe(cbam, "positions", data)
-    gates = numbers.answers(cbam, positions, data.test_images)[:, 0]
-    open_or_closed = Scale(Normalize(gates.min().item(), 1), INK, "", {})
-    framed, seen = frames(stn, shapes, first_images(shapes, SHAPES))
-    columns = {
-        "image": [photograph(data.test_images[i], name_queries({"A"})) for i in chosen],
-        "Self-\nAttention": attention(attention_maps(of_script("Self-Attention"), data, chosen), 0, "A"),
-        "Multi-Head,\nhead 1": attention(heads, 0, "A"),
-        "Multi-Head,\nhead 2": attention(heads, 1, "A"),
-        "SE,\nchannels": [bars(gate, limit) for gate in se],
-        "ECA,\nchannels": [bars(gate, limit) for gate in eca],
-        "CBAM,\npositions": [heat(gates[i], open_or_closed) for i in chosen],
-        "": [None] * len(chosen),
-        "a drawn\nshape": framed,
-        "STN:\nwhat it sees": seen,
-    }
-    names = [data.classes[label] for label in data.test_labels[chosen]]
-    rows = list(zip(names, zip(*columns.values(), strict=True), strict=True))
-    section = panel_rows(("", ""), rows, [title for title in columns if title])
-    text = CAPTIONS.format(
-        channels=se.shape[1],
-        lowest=gates.min(),
-        tenth=gates.flatten().sort().values[gates.numel() // 10],
-        data=data.name,
-        where=positions.where,
-        shapes=shapes.name,
-    )
-    lines = text.count("\n") + 1
-    figure = Figure(figsize=(WIDTH, section.height + 0.25 + 0.17 * lines), dpi=DPI)
-    body, foot = figure.subfigures(2, 1, height_ratios=[section.height, 0.25 + 0.17 * lines])
-    section.draw(body)
-    foot.text(0.015, 0.5, text, va="center", color=TEXT_GREY, linespacing=1.35)
+    figure = Figure(figsize=(WIDTH, 3.45), dpi=DPI)
+    panels = figure.subplots(3, 8, width_ratios=[1, 1, 1, 1, 1, 0.12, 1, 1])
+    figure.subplots_adjust(left=0.005, right=0.995, top=0.92, bottom=0.005, wspace=0.05, hspace=0.05)
+    for row, (photo, alone_, heads_, bars, mask, _, shape, cut) in enumerate(panels):
+        photo.imshow(photos[row].permute(1, 2, 0))
+        alone_.imshow(gathered(photos[row], alone[row]))
+        heads_.imshow(gathered(photos[row], heads[row]))
+        mask.imshow(over(photos[row], stretched[row]))
+        shape.imshow(drawn[row].permute(1, 2, 0))
+        cut.imshow(seen[row].permute(1, 2, 0))
+        colours = ["#B84A00" if value > 0 else "#5B3FA8" for value in opened[row]]
+        bars.bar(range(64), opened[row], color=colours, width=1)
+        bars.set(ylim=opened.abs().max().item() * np.array([-1, 1]), xlim=(-0.5, 63.5), box_aspect=1)
+        for axes in (photo, alone_):
+            axes.add_patch(Rectangle((15.5, 15.5), 4, 4, **OUTLINE))
+        shape.add_patch(Polygon(corners(theta)[row] - 0.5, **OUTLINE))
+    titles = ["photo", "Self-Attention", "Multi-Head", "SE", "CBAM", "", "drawn shape", "STN"]
+    for axes, title in zip(panels[0], titles, strict=True):
+        axes.set_title(title, pad=4)
+    for axes in panels.flat:
+        axes.set(xticks=[], yticks=[])
+    for axes in panels[:, 5]:
+        axes.axis("off")
     save(figure, path)
 
 
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    folder = "the folder of the checkpoints (default: plots)"
-    parser.add_argument("--runs", type=Path, default="plots", help=folder)
-    parser.add_argument("--shapes", type=Path, default="plots", help="the same of STN's on the drawn shapes")
-    parser.add_argument("--data", default="data", help="as the scripts take it")
-    out = "the folder for the picture (default: %(default)s)"
-    parser.add_argument("--out", type=writable_folder, default=GALLERY, help=out)
+    add = parser.add_argument
+    add("--runs", type=Path, default="plots", help="the folder of the checkpoints (default: plots)")
+    add("--shapes", type=Path, default="plots", help="the folder of STN's on the drawn shapes (default: plots)")
+    add("--data", default="data", help="as the scripts take it")
+    add(
+        "--out",
+        type=writable_folder,
+        default=ROOT / "plots/gallery",
+        help="the folder for the picture (default: plots/gallery)",
+    )
     options = parser.parse_args()
     with plain_errors(options):
         draw(options.runs, options.shapes, load_data(options.data), options.out / "blocks.png")

@@ -1,25 +1,43 @@
-"""Trained networks, from the checkpoints that runs leave."""
+"""Trained networks, from the checkpoints that runs leave, and what their blocks attend to."""
 
 from pathlib import Path
 
-import networks  # noqa: F401, since it puts the repository on the path
 import torch
-from torch import nn
+from networks import build
+from torch import Tensor, nn
 
 from support.data.dataset import Data, checksum
 from support.errors import UserError
-from support.run.record import load_checkpoint
+from support.pictures.attention import ask, attention, find_blocks
 
 
-def load_trained(path: Path, model: nn.Module, data: Data) -> int:
-    """Puts the weights of a run's checkpoint into its network; returns after how many epochs they are.
+def load_run(path: Path, script: str, data: Data) -> tuple[nn.Module, dict]:
+    """A script's trained network, ready to test; and its run's facts, with the number of epochs.
 
     Raises:
-        UserError: it is not there, is damaged, or is of another network or other images.
+        UserError: the checkpoint is not there, or is of other images.
     """
     if not path.exists():
         raise UserError(f"{path} is not there: train it as --help says, or give its folder", 2)
-    same = {"data": data.name, "checksum": checksum(data)}
-    optimizer = torch.optim.Adam(model.parameters())
-    history, _ = load_checkpoint(path, same, same, model, optimizer, "train it again, as --help says")
-    return len(history)
+    saved = torch.load(path, "cpu", weights_only=True)
+    if saved["facts"]["checksum"] != checksum(data):
+        raise UserError(f"{path} was trained on other images than {data.name}", 2)
+    model = build(script, len(data.classes))
+    model.load_state_dict(saved["model"])
+    return model.eval(), {**saved["facts"], "epochs": len(saved["history"])}
+
+
+def nth_of_class(data: Data, wanted: list[tuple[str, int]]) -> Tensor:
+    """The indices of test images, given by class and place within it; where classes differ, by the class's place."""
+    indices = []
+    for k, (name, n) in enumerate(wanted):
+        label = data.classes.index(name) if name in data.classes else k % len(data.classes)
+        of_class = (data.test_labels == label).nonzero()[:, 0]
+        indices.append(of_class[n % len(of_class)])
+    return torch.stack(indices)
+
+
+def attended(model: nn.Module, kind: str, images: Tensor) -> list[Tensor]:
+    """What each of a network's blocks of a kind (weights, channels, positions, theta) attends to in images."""
+    blocks = [block for block in find_blocks(model, images)[0] if block.kind == kind]
+    return list(ask(model, blocks, images, attention).values())
