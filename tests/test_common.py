@@ -1,14 +1,10 @@
-"""CIFAR-10 as `load_data` reads it, the trunk, training and testing."""
+"""The trunk, training and testing."""
 
-import pickle
-import shutil
-import tarfile
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 import torch
-from helpers import NETWORKS, build, expect, load, rows, run
+from helpers import NETWORKS, build, load, rows, run
 from torch import nn
 from torch.nn import functional as F
 
@@ -16,105 +12,6 @@ import common
 from common import CNN, evaluate, load_data, set_seed, train_epoch
 from support.data.dataset import normalize
 from support.data.shapes import draw_shapes
-from support.errors import UserError
-
-# ---- CIFAR-10 ------------------------------------------------------------------------------------------
-
-FILES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]
-
-
-@pytest.fixture
-def cifar(archive, monkeypatch):
-    """The archive's path, with this process's reader made to expect it."""
-    from torchvision.datasets import CIFAR10
-
-    from support.data import download
-
-    for name in ("tgz_md5", "train_list", "test_list", "meta"):
-        monkeypatch.setattr(CIFAR10, name, getattr(CIFAR10, name))
-    for name in ("SHA256", "MIRRORS", "PATIENCE"):
-        monkeypatch.setattr(download, name, getattr(download, name))
-    path, sums = archive
-    expect(sums)
-    return path
-
-
-def test_reads_cifar10_from_an_archive_put_there_by_hand(cifar, tmp_path):
-    shutil.copy(cifar, tmp_path)
-    data = load_data(str(tmp_path))
-    assert data.name == "CIFAR-10" and data.classes == [f"class {i}" for i in range(10)]
-    assert data.train_images.shape == (50, 3, 32, 32) and data.test_images.shape == (10, 3, 32, 32)
-    assert data.train_images.is_contiguous(memory_format=torch.channels_last)  # or every step would reorder
-    assert data.train_images.dtype == torch.uint8 and data.test_labels.dtype == torch.int64
-    assert data.train_labels.tolist() == [*range(10)] * 5
-    with tarfile.open(cifar) as archive:  # against the file's own layout: planes of 1,024 red, green, blue
-        batch = pickle.load(archive.extractfile("cifar-10-batches-py/data_batch_2"))
-    assert data.train_images[10:20].numpy().reshape(10, 3072).tolist() == batch["data"].tolist()
-
-
-def test_reads_extracted_cifar10_from_a_folder_it_cannot_write(cifar, tmp_path):
-    with tarfile.open(cifar) as archive:
-        archive.extractall(tmp_path)
-    tmp_path.chmod(0o500)
-    assert len(load_data(str(tmp_path)).train_labels) == 50
-    assert [path.name for path in tmp_path.iterdir()] == ["cifar-10-batches-py"]
-
-
-@pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize("damage", ["changed", "missing"])
-def test_damaged_cifar10_is_extracted_again(file, damage, cifar, tmp_path):
-    shutil.copy(cifar, tmp_path)
-    load_data(str(tmp_path))
-    path = tmp_path / "cifar-10-batches-py" / file
-    whole = path.read_bytes()
-    if damage == "missing":
-        path.unlink()
-    else:
-        path.write_bytes(whole[:-30] + bytes([whole[-30] ^ 1]) + whole[-29:])
-    assert len(load_data(str(tmp_path)).train_labels) == 50
-    assert path.read_bytes() == whole
-
-
-class Bomb:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-@pytest.mark.parametrize("file", FILES)
-def test_a_hostile_pickle_is_never_opened(file, cifar, tmp_path):
-    with tarfile.open(cifar) as archive:
-        archive.extractall(tmp_path)
-    proof = tmp_path / "opened"
-    content = pickle.dumps(Bomb(proof))
-    (tmp_path / "cifar-10-batches-py" / file).write_bytes(content)
-    with pytest.raises(UserError, match="could not download"):
-        load_data(str(tmp_path))
-    assert not proof.exists()
-    pickle.loads(content)  # it would have been
-    assert proof.exists()
-
-
-def test_a_hostile_archive_is_not_even_unpacked(cifar, tmp_path):
-    with tarfile.open(tmp_path / cifar.name, "w:gz") as archive:
-        (tmp_path / "payload").write_text("payload")
-        archive.add(tmp_path / "payload", "cifar-10-batches-py/data_batch_1")
-    with pytest.raises(UserError, match="could not download"):
-        load_data(str(tmp_path))
-    assert not (tmp_path / "cifar-10-batches-py").exists()
-
-
-def test_a_truncated_archive_is_refused_and_kept(cifar, tmp_path):
-    half = cifar.read_bytes()[:1000]
-    (tmp_path / cifar.name).write_bytes(half)
-    with pytest.raises(UserError, match=r"Put cifar-10-python.tar.gz into"):
-        load_data(str(tmp_path))
-    assert (tmp_path / cifar.name).read_bytes() == half
-
 
 # ---- the trunk -----------------------------------------------------------------------------------------
 
