@@ -4,7 +4,7 @@ import copy
 import io
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 import torch
@@ -66,6 +66,37 @@ def test_captured_with_sizes_that_change(make, capture):
             y.square().mean().backward()
             results.append((y, x.grad))
         torch.testing.assert_close(*results, atol=1e-5, rtol=1e-4)
+
+
+class SideBySide(nn.Module):
+    """Several models in one file: most of the time that ONNX takes does not depend on what is in it."""
+
+    def __init__(self, models: Iterable[nn.Module]):
+        super().__init__()
+        self.models = nn.ModuleList(models)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [model(x) for model in self.models]
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporter's own
+@pytest.mark.parametrize("what", ["blocks", "networks"])
+def test_onnx_at_other_sizes(what, tmp_path):
+    """Blocks for any batch, height and width, the scripts' networks for any batch."""
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    if what == "blocks":
+        model, sizes, dynamic = SideBySide(map(moved, BLOCKS.values())), SIZES, {0: "n", 2: "h", 3: "w"}
+    else:
+        networks = (load(script).build(num_classes=10).eval() for script in ("CNN", *SCRIPTS))
+        model, sizes, dynamic = SideBySide(networks), [(2, 3, 32, 32), (5, 3, 32, 32)], {0: "n"}
+    file = tmp_path / "model.onnx"
+    torch.onnx.export(model, (maps(*sizes[0]),), file, dynamo=True, dynamic_shapes=(dynamic,), verbose=False)
+    session = onnxruntime.InferenceSession(file)
+    [name] = [given.name for given in session.get_inputs()]
+    for x in (maps(*size) for size in sizes):
+        for y, expected in zip(session.run(None, {name: x.numpy()}), model(x), strict=True):
+            torch.testing.assert_close(torch.from_numpy(y), expected.detach(), atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("script", ["CNN", *SCRIPTS])
