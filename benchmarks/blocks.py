@@ -49,7 +49,10 @@ def gathered(image: Tensor, weights: Tensor) -> np.ndarray:
     """
     amounts = (64 * weights[:, QUERY]).log2().div(6).add(0.5).unflatten(1, (8, 8))
     maps = [over(image, amount) for amount in amounts]
-    return maps[0] if len(maps) == 1 else np.vstack([np.hstack(maps[:2]), np.hstack(maps[2:])])
+    if len(maps) == 1:
+        return maps[0]
+    maps = [np.pad(pixels, ((1, 1), (1, 1), (0, 0)), constant_values=1) for pixels in maps]
+    return np.vstack([np.hstack(maps[:2]), np.hstack(maps[2:])])
 
 
 @default_style
