@@ -45,6 +45,8 @@ def started(monkeypatch):
     commands = []
     monkeypatch.setattr(module.subprocess, "Popen", lambda c, **flags: commands.append(c) or Forked(c, **flags))
     monkeypatch.setattr(module.signal, "signal", lambda *_: None)
+    sleep = time.sleep
+    monkeypatch.setattr(module.time, "sleep", lambda _: sleep(0.05))
     return commands
 
 
