@@ -7,6 +7,7 @@ calls `run(build)`. What only surrounds a run (files, flags, pictures) is in `su
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -228,10 +229,13 @@ def run(
         from support.pictures import attention_picture
         from support.pictures.attention import check_blocks
         from support.pictures.comparison import draw_curves
+        from support.pictures.photo import ask_photos
 
+        without_block = {"block": None} if options.control else {}
+        if options.photo:
+            return ask_photos(options, partial(build, **without_block))
         data = load_data(options.data)
         set_seed(options.seed, epoch=0)
-        without_block = {"block": None} if options.control else {}
         model = build(num_classes=len(data.classes), **without_block)
         layout = memory_order(options.device, options.precision)
         model.to(options.device, memory_format=layout)

@@ -118,14 +118,21 @@ def read_pictures(paths: list[Path]) -> Tensor:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """One picture as (32, 32, 3) uint8, rotated as its EXIF data says, on white where it is transparent.
+    """One picture as (32, 32, 3) uint8."""
+    return np.asarray(open_picture(path, 64).resize((32, 32), Image.BILINEAR))
+
+
+def open_picture(path: Path, side: int) -> Image.Image:
+    """One picture in RGB, rotated as its EXIF data says, on white where it is transparent.
+
+    A large JPEG may be smaller than it is, but has at least `side` pixels on each side.
 
     Raises:
         UserError: it cannot be read.
     """
     try:
         with Image.open(path) as image:
-            image.draft("RGB", (64, 64))  # lets a large JPEG be decoded at a fraction of its size
+            image.draft("RGB", (side, side))  # lets a large JPEG be decoded at a fraction of its size
             image.load()
             # 16-bit grey, which convert() would clip to white; older Pillow calls it I in a PNG
             deep = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG")
@@ -139,6 +146,6 @@ def read_picture(path: Path) -> np.ndarray:
             if image.mode[-1] in "Aa" or "transparency" in image.info or has_alpha_palette:
                 image = image.convert("RGBA")  # convert("RGB") would show the colour that transparency hides
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            return np.asarray(image.convert("RGB").resize((32, 32), Image.BILINEAR))
+            return image.convert("RGB")
     except Exception as error:  # Pillow's many decoders raise many kinds
         raise UserError(f"cannot read the picture {path} ({error})", 2) from error

@@ -109,6 +109,7 @@ def make_parser(name: str) -> Parser:
     switch("--control", "train the same network without the block, under the name that scripts with this network share")
     switch("--resume", "continue an interrupted run")
     switch("--look", "redraw a trained run's pictures without training")
+    value("--photo", "ask a trained run what up to eight photos show", type=Path, nargs="+", metavar="FILE", default=[])
     switch("--no-graph", "on an NVIDIA GPU, train step by step, without a CUDA graph")
     return parser
 
@@ -152,6 +153,13 @@ def parse(
     lower = options.name.casefold()  # on macOS and Windows `a.png` is `A.png`
     if lower in ("comparison", "comparison-shapes") or lower.endswith((".attention", ".photo")):
         parser.error(f"{options.name} would overwrite another run's pictures: give the script another name")
-    if options.look and not (checkpoint := options.out / f"{options.name}.pt").exists():
-        parser.error(f"no checkpoint {checkpoint}: train first, without --look")
+    for flag, given in (("--look", options.look), ("--photo", options.photo)):
+        if given and not (checkpoint := options.out / f"{options.name}.pt").exists():
+            parser.error(f"no checkpoint {checkpoint}: train first, without {flag}")
+    if len(options.photo) > 8:
+        parser.error(f"--photo takes up to eight files, not {len(options.photo)}")
+    for file in options.photo:
+        if not file.is_file():
+            reason = "is a folder: give files" if file.is_dir() else "file not found"
+            parser.error(f"--photo {file}: {reason}")
     return options

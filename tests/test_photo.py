@@ -1,0 +1,94 @@
+"""`--photo`: a trained network's answer to a user's own photos."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from helpers import ATTENTION, load, run
+from PIL import Image
+
+from support.pictures import photo
+from support.pictures.photo import draw_photos, squares
+
+FACTS = {"classes": ["ant", "bee", "cow", "dog"], "data": "tiny tree"}
+
+
+@pytest.fixture
+def stripes(tmp_path):
+    """A photo whose middle square is green, and the same lying on its side, turned by EXIF."""
+    pixels = np.zeros((200, 600, 3), np.uint8)
+    pixels[:, :200, 0] = pixels[:, 200:400, 1] = pixels[:, 400:, 2] = 255
+    pixels[:100] //= 2  # the upper half is darker
+    image, files = Image.fromarray(pixels), [tmp_path / "my stripes.png", tmp_path / "turned.png"]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    image.save(files[0])
+    image.rotate(90, expand=True).save(files[1], exif=exif)
+    return files
+
+
+def test_a_photo_s_middle_square_is_taken_and_turned_as_its_exif_says(stripes):
+    for file in stripes:
+        large, small = squares(file)
+        assert large.shape == (3, 256, 256) and small.shape == (3, 32, 32)
+        assert small[:, 8, 2:30].float().mean(1).tolist() == [0, 127, 0]
+        assert small[:, 24, 2:30].float().mean(1).tolist() == [0, 255, 0]
+
+
+@pytest.mark.parametrize("script", ["CNN", *ATTENTION])
+def test_the_answer_is_the_network_s_and_each_photo_has_a_row(script, stripes, tmp_path, monkeypatch, capsys):
+    figures = []
+    monkeypatch.setattr(photo, "save", lambda figure, path: figures.append((figure, path.name)))
+    torch.manual_seed(0)
+    model = load(script).build(4)
+    draw_photos(model, FACTS, stripes, tmp_path / f"{script}.photo.png")
+    with torch.no_grad():
+        logits = model.eval()(torch.stack([squares(file)[1] for file in stripes]) / 127.5 - 1)
+    for line, file, shares in zip(capsys.readouterr().out.splitlines(), stripes, logits.softmax(1), strict=True):
+        best = [f"{FACTS['classes'][k]} {shares[k]:.1%}" for k in shares.argsort(descending=True)[:3]]
+        assert line == f"{file.name}: {', '.join(best)}"
+    [area], name = figures[0][0].subfigs, figures[0][1]
+    assert name == f"{script}.photo.png" and "knows only these classes" in area.get_supxlabel()
+    panels = [axes for axes in area.axes if axes.get_xlim() == (0, 32)]
+    columns = {"CNN": 3, "STN-Attention": 3, "Multi-Head Attention": 10, "CBAM-Attention": 6}.get(script, 4)
+    assert len(panels) == 2 * columns
+    if script == "SE-Attention":
+        gates = model.features[6].gate(model.features[:6](squares(stripes[0])[1][None] / 127.5 - 1))[0]
+        heights = [bar.get_height() / -31 for bar in panels[4].patches]
+        assert heights == pytest.approx(gates.tolist(), abs=1e-5)
+
+
+def test_a_trained_run_answers_without_its_data(finished, stripes):
+    result, folder = finished["Self-Attention"]
+    before = {file.name: file.read_bytes() for file in (folder / "plots").iterdir()}
+    result = run("Self-Attention", "--data", "nowhere", "--photo", *stripes, cwd=folder)
+    assert (result.status, result.err) == (0, "")
+    assert [line.partition(": ")[0] for line in result.out.splitlines()] == ["my stripes.png", "turned.png", "Done"]
+    picture = folder / "plots" / "Self-Attention.photo.png"
+    assert Image.open(picture).width == 1400
+    picture.unlink()
+    assert {file.name: file.read_bytes() for file in (folder / "plots").iterdir()} == before
+
+
+WRONG = {
+    "no run": ("nothing", ["my stripes.png"], "no checkpoint nothing/Self-Attention.pt: train first, without --photo"),
+    "no file": ("plots", ["no.png"], "--photo no.png: file not found"),
+    "a folder": ("plots", ["plots"], "--photo plots: is a folder: give files"),
+    "nine": ("plots", 9 * ["my stripes.png"], "--photo takes up to eight files, not 9"),
+    "no picture": ("plots", ["my stripes.png", "plots/Self-Attention.csv"], "cannot read the picture plots/Self-Atten"),
+    "no class names": ("plots", ["my stripes.png"], "Self-Attention.json has no class names: write it again with --lo"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_be_asked_gets_one_line(case, finished, stripes, tmp_path):
+    shutil.copytree(finished["Self-Attention"][1] / "plots", tmp_path / "plots")
+    out, files, says = WRONG[case]
+    if case == "no class names":
+        facts = tmp_path / "plots" / "Self-Attention.json"
+        facts.write_text(json.dumps(json.loads(facts.read_text(encoding="utf-8")) | {"classes": None}))
+    result = run("Self-Attention", "--out", out, "--photo", *files, cwd=tmp_path)
+    assert result.status == 2 and says in result.err and result.err.count("\n") == 1
+    assert not list(tmp_path.rglob("*.photo.png"))
