@@ -24,8 +24,8 @@ class SelfAttention(nn.Module):
 
     gamma is a learned number that starts at 0, so the block starts as the identity. Positions are not encoded:
     permute the tokens, and the result is permuted in the same way. Time grows with (HW)^2, and so does memory unless
-    PyTorch has a fused kernel. Both sources below project the output once more; here the values are as wide as the
-    input, and their sum is the output.
+    PyTorch has a fused kernel. Wang et al. and Zhang et al. project the output once more; here the values are as wide
+    as the input, and their sum is the output.
 
     Args:
         channels: C, a multiple of `reduction`.

@@ -107,18 +107,6 @@ def test_scale_2_doubles_gate_and_output_to_the_digit():
         assert doubled.gate(x).equal(2 * gate) and doubled(x).equal(2 * published(x))
 
 
-def test_stn_known_transforms():
-    x = maps(2, 3, 16, 16)
-    for theta, known in (
-        ([-1, 0, 0, 0, 1, 0], x.flip(3)),  # mirror
-        ([0, 1, 0, -1, 0, 0], torch.rot90(x, -1, (2, 3))),  # a quarter turn clockwise
-        ([1, 0, 0.25, 0, 1, 0], F.pad(x[:, :, :, 2:], (0, 2))),  # a quarter of half of 16 pixels
-    ):
-        block = STN(3)
-        block.offset.data += torch.tensor(theta) - torch.eye(2, 3).flatten()
-        torch.testing.assert_close(block(x), known, atol=1e-5, rtol=1e-5)
-
-
 @pytest.mark.parametrize(
     ("arguments", "activation"), [({"slope": 0}, F.relu), ({}, partial(F.leaky_relu, negative_slope=0.1))]
 )
