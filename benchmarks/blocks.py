@@ -63,11 +63,11 @@ def draw(runs: Path, of_shapes: Path, data: Data, path: Path) -> None:
     chosen, shapes = nth_of_class(data, PHOTOS), load_data("shapes")
     photos, drawn = data.test_images[chosen], shapes.test_images[nth_of_class(shapes, SHAPES)]
     alone, heads = (first_block(f"{name}Attention", "weights", photos) for name in ("Self-", "Multi-Head "))
-    gates = first_block("SE-Attention", "channels", data.test_images)
-    opened = gates[chosen] - gates.mean(0)
-    positions = first_block("CBAM-Attention", "positions", photos)
-    stretched = positions - positions.amin((1, 2), keepdim=True)
-    stretched /= stretched.amax((1, 2), keepdim=True)
+    gates, emphasis = (
+        first_block(f"{name}-Attention", kind, data.test_images)
+        for name, kind in (("SE", "channels"), ("CBAM", "positions"))
+    )
+    opened, emphasised = (values[chosen] - values.mean(0) for values in (gates, emphasis))  # over what is usual
     [theta] = attended(load_run(of_shapes / "STN-Attention-shapes.pt", "STN-Attention", shapes)[0], "theta", drawn)
     grid = F.affine_grid(theta, drawn.shape, align_corners=False)
     seen = F.grid_sample(normalize(drawn), grid, align_corners=False).add(1).div(2)
@@ -79,7 +79,8 @@ def draw(runs: Path, of_shapes: Path, data: Data, path: Path) -> None:
         photo.imshow(photos[row].permute(1, 2, 0))
         alone_.imshow(gathered(photos[row], alone[row]))
         heads_.imshow(gathered(photos[row], heads[row]))
-        mask.imshow(over(photos[row], stretched[row]))
+        limit = emphasised.abs().max()
+        mask.imshow(emphasised[row], cmap="PuOr_r", vmin=-limit, vmax=limit, extent=(-0.5, 31.5, 31.5, -0.5))
         shape.imshow(drawn[row].permute(1, 2, 0))
         cut.imshow(seen[row].permute(1, 2, 0))
         colours = ["#B84A00" if value > 0 else "#5B3FA8" for value in opened[row]]
