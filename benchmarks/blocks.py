@@ -63,11 +63,8 @@ def draw(runs: Path, of_shapes: Path, data: Data, path: Path) -> None:
     chosen, shapes = nth_of_class(data, PHOTOS), load_data("shapes")
     photos, drawn = data.test_images[chosen], shapes.test_images[nth_of_class(shapes, SHAPES)]
     alone, heads = (first_block(f"{name}Attention", "weights", photos) for name in ("Self-", "Multi-Head "))
-    gates, emphasis = (
-        first_block(f"{name}-Attention", kind, data.test_images)
-        for name, kind in (("SE", "channels"), ("CBAM", "positions"))
-    )
-    opened, emphasised = (values[chosen] - values.mean(0) for values in (gates, emphasis))  # over what is usual
+    gates = [first_block(f"{name}-Attention", "channels", data.test_images) for name in ("SE", "ECA")]
+    opened = [values[chosen] - values.mean(0) for values in gates]  # (3, 64), over what is usual
     [theta] = attended(load_run(of_shapes / "STN-Attention-shapes.pt", "STN-Attention", shapes)[0], "theta", drawn)
     grid = F.affine_grid(theta, drawn.shape, align_corners=False)
     seen = F.grid_sample(normalize(drawn), grid, align_corners=False).add(1).div(2)
@@ -75,21 +72,20 @@ def draw(runs: Path, of_shapes: Path, data: Data, path: Path) -> None:
     figure = Figure(figsize=(WIDTH, 3.45), dpi=DPI)
     panels = figure.subplots(3, 8, width_ratios=[1, 1, 1, 1, 1, 0.12, 1, 1])
     figure.subplots_adjust(left=0.005, right=0.995, top=0.92, bottom=0.005, wspace=0.05, hspace=0.05)
-    for row, (photo, alone_, heads_, bars, mask, _, shape, cut) in enumerate(panels):
+    for row, (photo, alone_, heads_, *bars, _, shape, cut) in enumerate(panels):
         photo.imshow(photos[row].permute(1, 2, 0))
         alone_.imshow(gathered(photos[row], alone[row]))
         heads_.imshow(gathered(photos[row], heads[row]))
-        limit = emphasised.abs().max()
-        mask.imshow(emphasised[row], cmap="PuOr_r", vmin=-limit, vmax=limit, extent=(-0.5, 31.5, 31.5, -0.5))
         shape.imshow(drawn[row].permute(1, 2, 0))
         cut.imshow(seen[row].permute(1, 2, 0))
-        colours = ["#B84A00" if value > 0 else "#5B3FA8" for value in opened[row]]
-        bars.bar(range(64), opened[row], color=colours, width=1)
-        bars.set(ylim=opened.abs().max().item() * np.array([-1, 1]), xlim=(-0.5, 63.5), box_aspect=1)
+        for axes, values in zip(bars, opened, strict=True):
+            colours = ["#B84A00" if value > 0 else "#5B3FA8" for value in values[row]]
+            axes.bar(range(64), values[row], color=colours, width=1)
+            axes.set(ylim=values.abs().max().item() * np.array([-1, 1]), xlim=(-0.5, 63.5), box_aspect=1)
         for axes in (photo, alone_):
             axes.add_patch(Rectangle((15.5, 15.5), 4, 4, **OUTLINE))
         shape.add_patch(Polygon(corners(theta)[row] - 0.5, **OUTLINE))
-    titles = ["photo", "Self-Attention", "Multi-Head", "SE", "CBAM", "", "drawn shape", "STN"]
+    titles = ["photo", "Self-Attention", "Multi-Head", "SE", "ECA", "", "drawn shape", "STN"]
     for axes, title in zip(panels[0], titles, strict=True):
         axes.set_title(title, pad=4)
     for axes in panels.flat:
