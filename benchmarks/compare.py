@@ -184,7 +184,7 @@ def sentence(comparison: Comparison, epochs: int) -> str:
     no_constant = (
         f" Its gates have no mean: {comparison.gates}." if comparison.gates and "constant" not in complete else ""
     )
-    return f"By these {seeds} seeds, {name} is {', '.join(findings)}.{no_constant}"
+    return f"By these {seeds} seeds, {name} is {' and '.join(findings)}.{no_constant}"
 
 
 def panel(comparison: Comparison, epochs: int, steps: int) -> Panel:
@@ -202,12 +202,14 @@ def panel(comparison: Comparison, epochs: int, steps: int) -> Panel:
 
 def how(data: Data, steps: int, options: argparse.Namespace, facts: dict) -> str:
     last = min(10, (options.epochs + 1) // 2)
+    epochs = f"mean of the last {last} epochs" if last > 1 else "last epoch"
     where = facts.get("processor") if facts.get("device") == "cpu" else facts.get("device")
     return (
         f"Data: {data.name}. {options.epochs} epochs of {steps} steps, seeds 0 to {len(options.seeds) - 1}, "
-        f"learning rate {options.lr:g}, {options.precision}, {where}. Changes are in points of test accuracy, mean of "
-        f"the last {last} epochs, each run minus the one with the same seed; ± is the 95% interval over seeds, which "
-        "excludes zero by chance one time in twenty. Times are medians of the epochs' seconds."
+        f"learning rate {options.lr:g}, {options.precision}, {where}. Changes are in points of test accuracy, "
+        f"{epochs}, each run minus the one with the same seed; "
+        "± is the 95% interval over seeds, which excludes zero by chance one time in twenty. Times are medians of the "
+        "epochs' seconds, and mean little if the machine had other work."
     )
 
 

@@ -90,9 +90,9 @@ def test_a_block_that_fails_fails_alone_and_an_edited_script_is_trained_anew(tre
 @pytest.mark.parametrize(
     ("accuracies", "says"),
     [
-        ([60, 62, 61], "better than its control, better than a linear layer"),
-        ([50, 52, 51], "not told apart from its control, not told apart from a linear layer"),
-        ([10, 12, 11], "worse than its control, worse than a linear layer"),
+        ([60, 62, 61], "better than its control and better than a linear layer"),
+        ([50, 52, 51], "not told apart from its control and not told apart from a linear layer"),
+        ([10, 12, 11], "worse than its control and worse than a linear layer"),
     ],
 )
 def test_what_the_table_says(accuracies, says, tree, here, started, monkeypatch, capsys):  # noqa: F811
