@@ -77,7 +77,7 @@ def of_photos(runs: Path, data: Data, chosen: Tensor) -> tuple[dict, dict]:
             networks[script]["maps"] = [pack(maps) for maps in attended(model, "weights", data.test_images[chosen])]
         elif "CBAM" in script:
             gates = attended(model, "positions", data.test_images[chosen])
-            networks[script]["gates"] = [rounded(gate.flatten(1), 4) for gate in gates]
+            networks[script]["gates"] = [rounded(gate.flatten(1), 6) for gate in gates]
         else:
             gates = attended(model, "channels", data.test_images)
             networks[script]["gates"] = [rounded(gate[chosen]) for gate in gates]
