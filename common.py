@@ -271,5 +271,5 @@ def run(
                 draw_curves(record)
             attention = attention_picture.draw(record)
         print("Done:", " and ".join(map(str, filter(None, [record.csv.with_suffix(".png"), attention]))))
-        if missing := missing_control(record.facts, options):
+        if missing := missing_control(record.facts, options, record.epochs):
             print(missing)

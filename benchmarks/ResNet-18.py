@@ -198,6 +198,7 @@ def main() -> None:
     options = parse()
     task = "ResNet-18-inserted" if options.insert else "ResNet-18"
     table, table_of_facts = options.out / f"{task}.csv", options.out / f"{task}-facts.csv"
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # by default it is TF32
     torch.backends.cudnn.benchmark = True  # measures once for each shape which kernels are fastest
     with plain_errors(options), holding(options.out, task):
         data = load_data(options.data)
@@ -234,7 +235,9 @@ def main() -> None:
             facts = {"network": name, "seed": seed, "parameters": count_parameters(network), "data": data.name, **same}
             facts["device"] = torch.cuda.get_device_name(options.device) if on_gpu else options.device.type
             facts |= {"processor": processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-            append(table_of_facts, facts, [facts.values()])
+            known = {(line["network"], line["seed"]) for line in read(table_of_facts)}
+            if (name, str(seed)) not in known:  # after a kill between the two files
+                append(table_of_facts, facts, [facts.values()])
             append(table, COLUMNS, [(name, seed, *(round(value, 6) for value in line)) for line in lines])
             done.add((name, str(seed)))
             *_, accuracy, seconds = lines[-1]

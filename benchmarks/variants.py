@@ -42,7 +42,7 @@ class Constant(nn.Module):
 
 
 class Gradually(nn.Module):
-    """x + alpha * (block(x) - x), with a learned alpha that starts at 0: the README's."""
+    """x + alpha * (block(x) - x), with a learned alpha that starts at 0: docs/using.md's."""
 
     def __init__(self, block: nn.Module):
         super().__init__()

@@ -82,7 +82,8 @@ def plain_errors(options: argparse.Namespace) -> Iterator[None]:
     except OSError as error:
         if error.filename and options.out not in Path(error.filename).parents:  # opened by the user's own code
             raise
-        finish(f"cannot write ({error}); fix the problem, then continue with: {continue_command(options)}", 1)
+        then = f"continue with: {continue_command(options)}" if "typed" in options else "start again"
+        finish(f"cannot write ({error}); fix the problem, then {then}", 1)
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise

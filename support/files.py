@@ -65,16 +65,18 @@ def remove_leftovers(folder: Path, name: str) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def set_aside(folder: Path, name: str) -> Path:
-    """Moves a run's files, as far as they are there, to a new folder, `earlier/<name>-<k>`.
+def set_aside(folder: Path, name: str) -> Path | None:
+    """Moves a run's files, as far as they are there, to a new folder, `earlier/<name>-<k>`; None if there are none.
 
-    The checkpoint goes last: while it is there, the next start sets aside what is left.
+    The checkpoint goes last: while it is there, a run can be resumed from it.
     """
+    files = [file for ending in ENDINGS if (file := folder / f"{name}{ending}").exists()]
+    if not files:
+        return None
     k = 1
     while (place := folder / "earlier" / f"{name}-{k}").exists():
         k += 1
     place.mkdir(parents=True)
-    for ending in ENDINGS:
-        if (file := folder / f"{name}{ending}").exists():
-            os.replace(file, place / file.name)
+    for file in files:
+        os.replace(file, place / file.name)
     return place

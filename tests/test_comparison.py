@@ -84,7 +84,7 @@ def test_a_control_is_drawn_beside_its_run_alone(tmp_path, drawn):
     """The run that only serves as another's control has no panel of its own; one trained otherwise serves nobody."""
     for name in ("SE-Attention", "Mine", "CNN"):
         write(tmp_path, name, epochs=2, control="CNN-32-64-128")
-    assert drawn()[0][:2] == [f"{name}\n30.00%\n(no control in this folder)" for name in ("CNN", "SE-Attention")]
+    assert drawn()[0][:2] == [f"{name}\n30.00%\n(no matching control)" for name in ("CNN", "SE-Attention")]
     write(tmp_path, "CNN-32-64-128", epochs=2, seed=7)
     assert all(control == [] for _, control in read_folder(tmp_path, FACTS).values())
     write(tmp_path, "CNN-32-64-128", epochs=2)

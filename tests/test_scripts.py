@@ -75,6 +75,9 @@ def test_a_control_is_trained_as_the_run_says_and_drawn_beside_it(tree, tmp_path
     first = run("SE-Attention", *flags, cwd=tmp_path)
     typed = said_command(first.out, "the same network without the block")
     assert typed == [*map(str, flags), "--control"]
+    looked = run("SE-Attention", "--data", tree, "--out", "my plots", "--look", cwd=tmp_path)
+    again = said_command(looked.out, "the same network without the block")  # as the run was trained
+    assert again[:5] == ["--control", "--epochs", "2", "--seed", "3"]
     result = run("SE-Attention", *typed, cwd=tmp_path, curves=True)
     assert (result.status, result.err) == (0, "") and "To train its control" not in result.out
     control, block = (tmp_path / "my plots" / name for name in ("CNN-32-64-128.csv", "SE-Attention.csv"))

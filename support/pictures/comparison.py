@@ -94,7 +94,7 @@ def plot_comparison(path: Path, runs: dict[str, tuple[list[Epoch], list[Epoch]]]
             draw(axes, history[first - 1 :], field, color=COLOURS.get(shown_name(name), OTHER_COLOUR), linewidth=1.8)
             set_epochs(axes, epochs, ticks=4, first=first)
             axes.tick_params(labelleft=column == 0, labelbottom=axes is below)
-        alone = f"{history[-1].test_acc:.2f}%\n(no control in this folder)"
+        alone = f"{history[-1].test_acc:.2f}%\n(no matching control)"
         verdict = f"this run: {gain(history, control):+.2f}" if control else alone
         above.set_title(f"{shorten(shown_name(name), 22)}\n{verdict}", fontsize=9, weight="bold")
         above.set_ylim(accuracy_range)

@@ -27,9 +27,7 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def gather(
-    options: argparse.Namespace, data: Data, model: nn.Module, build: Callable[..., nn.Module] | None = None
-) -> dict:
+def gather(options: argparse.Namespace, data: Data, model: nn.Module, build: Callable[..., nn.Module]) -> dict:
     """The facts of a run that starts now, on this machine; `build` gives its control's number of parameters."""
     on_gpu = options.device.type == "cuda"
     has_control = options.control_name and not options.control
@@ -81,17 +79,21 @@ def is_control(control: dict, facts: dict) -> bool:
     return not differences(control, facts, ALIKE) and control.get("parameters") == parameters
 
 
-def why_no_control(facts: dict, options: argparse.Namespace) -> str | None:
+def train_control(facts: dict, options: argparse.Namespace, epochs: int) -> str:
+    """What to type for a control that is trained as the run was."""
+    flags = {"epochs": epochs, **{key: facts[key] for key in TRAINING}, "data": options.data, "out": options.out}
+    words = [word for key, value in flags.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+    return command(options, "--control", *words)
+
+
+def why_no_control(facts: dict, options: argparse.Namespace, epochs: int) -> str | None:
     """Why the control in a run's folder is not drawn beside it, and what to do about it."""
     control, name = read_facts(options.out / f"{facts['control']}.json"), facts["control"]
     if "parameters" not in control or is_control(control, facts):
         return None
     if different := differences(control, facts, ALIKE):
-        flags = {"epochs": options.epochs, **{key: facts[key] for key in TRAINING}}
-        flags |= {"data": options.data, "out": options.out}
-        words = [word for key, value in flags.items() for word in (f"--{key.replace('_', '-')}", str(value))]
         others = ", ".join(f"{key} {control.get(key)}, not {facts[key]}" for key in different)
-        to_match = command(options, "--control", *words)
+        to_match = train_control(facts, options, epochs)
         return f"Control {name} is not shown because it was trained with {others}. To train a matching one: {to_match}"
     of_other = other_network(options.out / f"{name}.json", control, facts["control_parameters"])
     return f"Control {name} is not shown: {of_other}"
@@ -102,11 +104,12 @@ def other_network(path: Path, control: dict, parameters: int) -> str:
     return f"{count}: give the control another name, where the script calls run"
 
 
-def missing_control(facts: dict, options: argparse.Namespace) -> str | None:
+def missing_control(facts: dict, options: argparse.Namespace, epochs: int) -> str | None:
     """What to type for a control where a run's folder has none."""
     if not facts["control"] or read_facts(options.out / f"{facts['control']}.json"):
         return None
-    train, draw = again(options, "--control"), again(options, "--look")
+    train = train_control(facts, options, epochs) if options.look else again(options, "--control")
+    draw = again(options, "--look")
     return f"To train its control, the same network without the block: {train}; then, to draw both: {draw}"
 
 

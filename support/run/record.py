@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from support.data.dataset import Data
-from support.errors import UserError, again, continue_command
+from support.errors import UserError, continue_command
 from support.files import remove_leftovers, replacing, set_aside
 from support.run.facts import (
     DATA,
@@ -127,7 +127,7 @@ class Record:
     def __enter__(self) -> "Record":
         self.refuse_another_control()
         self.go_back()
-        if why := why_no_control(self.facts, self.options):
+        if why := why_no_control(self.facts, self.options, self.epochs):
             print(why)
         return self
 
@@ -213,7 +213,7 @@ class Record:
         torch.save(contents, buffer)
         with replacing(self.checkpoint) as temporary:
             temporary.write_bytes(buffer.getvalue())
-            if len(history) == 1 and self.checkpoint.exists():  # only now is there something to put in its place
+            if len(history) == 1:  # only now is there something to put in its place
                 self.set_earlier_run_aside()
         self.history.append(epoch)  # which counts from here on, since it can be continued from
         self.update(self.csv, write_csv, self.history)
@@ -230,6 +230,5 @@ class Record:
             self.old.add(path)
 
     def set_earlier_run_aside(self) -> None:
-        place = set_aside(self.options.out, self.options.name)
-        way_back = again(self.options, "--out", str(place), "--resume")
-        print(f"Moved the previous run with this name to {place}. To resume that one: {way_back}")
+        if place := set_aside(self.options.out, self.options.name):
+            print(f"Moved the previous run with this name to {place}. To resume that one, add: --out {place} --resume")
