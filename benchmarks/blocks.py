@@ -6,7 +6,6 @@ The folder `--runs` has the checkpoints of the scripts, trained on the images of
 `STN-Attention-shapes.pt`, trained on the drawn shapes, since on CIFAR-10 STN's frame stays the whole image.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +16,13 @@ from matplotlib.patheffects import withStroke
 from networks import ROOT
 from torch import Tensor
 from torch.nn import functional as F
-from trained import attended, load_run, nth_of_class
+from trained import attended, load_run, nth_of_class, parse
 
 from common import load_data
 from support.data.dataset import Data, normalize
 from support.errors import plain_errors
 from support.pictures.attention import corners
 from support.pictures.style import DPI, WIDTH, default_style, save
-from support.run.command_line import Parser, writable_folder
 
 PHOTOS = [("horse", 13), ("automobile", 16), ("bird", 3)]  # a class, and how many of its test images come before
 SHAPES = [("star", 0), ("arrow", 0), ("circle", 0)]
@@ -96,18 +94,7 @@ def draw(runs: Path, of_shapes: Path, data: Data, path: Path) -> None:
 
 
 def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--runs", type=Path, default="plots", help="the folder of the checkpoints (default: plots)")
-    add("--shapes", type=Path, default="plots", help="the folder of STN's on the drawn shapes (default: plots)")
-    add("--data", default="data", help="as the scripts take it")
-    add(
-        "--out",
-        type=writable_folder,
-        default=ROOT / "plots/gallery",
-        help="the folder for the picture (default: plots/gallery)",
-    )
-    options = parser.parse_args()
+    options = parse(__doc__, out=ROOT / "plots/gallery")
     with plain_errors(options):
         draw(options.runs, options.shapes, load_data(options.data), options.out / "blocks.png")
 

@@ -11,7 +11,6 @@ folder `--shapes` has copies of the checkpoint of one run of STN on the drawn sh
     cp stn/STN-Attention-shapes.pt stn/5.pt
 """
 
-import argparse
 import base64
 import io
 import json
@@ -21,13 +20,12 @@ import torch
 from networks import ROOT, build
 from PIL import Image
 from torch import Tensor, nn
-from trained import attended, load_run, nth_of_class
+from trained import attended, load_run, nth_of_class, parse
 
 from common import evaluate, load_data, set_seed
 from support.data.dataset import Data, normalize
 from support.errors import UserError, plain_errors
 from support.files import replacing
-from support.run.command_line import Parser, writable_folder
 
 # a class, and how many of its test images come before: chosen as easy to recognise, before any network saw them
 PHOTOS = [("horse", 13), ("airplane", 9), ("automobile", 16), ("bird", 3), ("cat", 16), ("deer", 11), ("dog", 17),
@@ -121,13 +119,7 @@ def explore(runs: Path, shapes_folder: Path, data: Data, path: Path) -> None:
 
 
 def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--runs", type=Path, default="plots", help="the folder of the checkpoints (default: plots)")
-    add("--shapes", type=Path, default="plots", help="the folder of STN's on the drawn shapes (default: plots)")
-    add("--data", default="data", help="as the scripts take it")
-    add("--out", type=writable_folder, default=ROOT / "docs", help="the folder for the page (default: docs)")
-    options = parser.parse_args()
+    options = parse(__doc__, out=ROOT / "docs")
     with plain_errors(options):
         explore(options.runs, options.shapes, load_data(options.data), options.out / "index.html")
 

@@ -1,5 +1,6 @@
 """Trained networks, from the checkpoints that runs leave, and what their blocks attend to."""
 
+import argparse
 from pathlib import Path
 
 import torch
@@ -9,6 +10,18 @@ from torch import Tensor, nn
 from support.data.dataset import Data, checksum
 from support.errors import UserError
 from support.pictures.attention import ask, attention, find_blocks
+from support.run.command_line import Parser, writable_folder
+
+
+def parse(description: str | None, out: Path) -> argparse.Namespace:
+    """The flags of a program that draws from checkpoints; `out` is where its result goes by default."""
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--runs", type=Path, default="plots", help="the folder of the checkpoints (default: plots)")
+    add("--shapes", type=Path, default="plots", help="the folder of STN's on the drawn shapes (default: plots)")
+    add("--data", default="data", help="as the scripts take it")
+    add("--out", type=writable_folder, default=out, help="the output folder (default: %(default)s)")
+    return parser.parse_args()
 
 
 def load_run(path: Path, script: str, data: Data) -> tuple[nn.Module, dict]:
