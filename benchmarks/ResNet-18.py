@@ -2,6 +2,7 @@
 
     python benchmarks/ResNet-18.py --seeds 0 1 2 3 4            each network, trained from scratch
     python benchmarks/ResNet-18.py --insert --seeds 0 1 2       each block, put into a trained network
+    python benchmarks/ResNet-18.py --network ResNet-8 --epochs 6 --batch-size 128 --precision fp32      on a CPU
 
 The networks are trained as is usual: random crops and flips, SGD, and a learning rate that ends at 0. With `--insert`
 the plain network is trained once for each seed. Each block is put into a copy of it, which is tested immediately
@@ -9,12 +10,14 @@ the plain network is trained once for each seed. Each block is put into a copy o
 
 Runs go seed by seed. A complete run is added to two files in the folder `--out`: to `ResNet-18.csv`, a line for each
 epoch, and to `ResNet-18-facts.csv` (with `--insert`, to `ResNet-18-inserted.csv` and `ResNet-18-inserted-facts.csv`).
+A ResNet-8 has files of its own.
 Runs that are already in the files are skipped, so the same command continues. With `--minutes 9`, a run starts only if
 it would end within that time, were it as long as the longest so far.
 
-These runs need a GPU, and there are no numbers yet. An estimate, not a measurement: on an NVIDIA H100 or H200 an epoch
+A ResNet-18 needs a GPU, and has no numbers yet. An estimate, not a measurement: on an NVIDIA H100 or H200 an epoch
 takes 1 to 2 seconds, so the first command takes about half an hour and the second about 3 minutes. If there is less
-time, reduce `--epochs` first, then `--networks`, which are listed in order of importance.
+time, reduce `--epochs` first, then `--blocks`, which are listed in order of importance. An epoch of a ResNet-8 takes
+one to two minutes on one CPU core.
 """
 
 import argparse
@@ -33,6 +36,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import OneCycleLR
 from torchvision.models import resnet18
+from torchvision.models.resnet import BasicBlock
 from variants import (
     CBAM,
     Constant,
@@ -68,12 +72,29 @@ def augment(padded: Tensor) -> Tensor:
     return crops.permute(0, 3, 1, 2)
 
 
-def plain_resnet(num_classes: int) -> nn.Module:
+def small_resnet18(num_classes: int) -> nn.Module:
     """torchvision's ResNet-18 with a stem for small images: stride 1 and no pooling, so its first stage sees 32x32."""
     network = resnet18(num_classes=num_classes)
     network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     network.maxpool = nn.Identity()
     return network
+
+
+def resnet8(num_classes: int) -> nn.Module:
+    """The same with three stages of one residual block each, and 16, 32 and 64 channels: a network for a CPU."""
+    network = small_resnet18(num_classes)
+    network.conv1, network.bn1 = nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+    network.layer1 = nn.Sequential(BasicBlock(16, 16))
+    for layer, channels in (("layer2", 16), ("layer3", 32)):
+        width = 2 * channels
+        shortcut = nn.Sequential(nn.Conv2d(channels, width, 1, stride=2, bias=False), nn.BatchNorm2d(width))
+        setattr(network, layer, nn.Sequential(BasicBlock(channels, width, stride=2, downsample=shortcut)))
+    network.layer4 = nn.Sequential()
+    network.fc = nn.Linear(64, num_classes)
+    return network
+
+
+NETWORKS = {"ResNet-18": small_resnet18, "ResNet-8": resnet8}
 
 
 def insert_gates(network: nn.Module, gate: Callable[[int], nn.Module]) -> None:
@@ -85,7 +106,8 @@ def insert_gates(network: nn.Module, gate: Callable[[int], nn.Module]) -> None:
 
 def insert_attention(network: nn.Module, attention: Callable[[int], nn.Module]) -> None:
     """The README's recipe for attention: after the third stage, here on maps of 8x8 positions."""
-    network.layer3 = nn.Sequential(network.layer3, attention(256))
+    channels = network.layer3[-1].bn2.num_features
+    network.layer3 = nn.Sequential(network.layer3, attention(channels))
 
 
 GATES = {
@@ -106,14 +128,12 @@ FROM_SCRATCH += ["ECA-scale2", "ECA", "Half"]
 INSERTED = ["none", *(name for name in (*GATES, *ATTENTION) if name not in ("Half", "Linear"))]
 
 
-def build(name: str, num_classes: int, seed: int, trained: nn.Module | None = None) -> nn.Module:
-    """A plain ResNet-18, new or a copy of a trained one, with the block of that name put into it."""
-    set_seed(seed, epoch=0)
-    network = copy.deepcopy(trained) if trained else plain_resnet(num_classes)
-    if name in GATES:
-        insert_gates(network, GATES[name])
-    elif name in ATTENTION:
-        insert_attention(network, ATTENTION[name])
+def put_into(network: nn.Module, block: str) -> nn.Module:
+    """Puts the block of that name into a network, where there is one of that name, and returns the network."""
+    if block in GATES:
+        insert_gates(network, GATES[block])
+    elif block in ATTENTION:
+        insert_attention(network, ATTENTION[block])
     return network
 
 
@@ -129,13 +149,14 @@ def train(
         network, data: on the same device, channels last.
         epochs: their numbers, which with `seed` determine the crops and their order.
         options: of which `batch_size` and `precision` are used.
-        constant_lr: a learning rate in place of the cycle, which rises to 0.4 and ends at 0.
+        constant_lr: a learning rate in place of the cycle, which rises to 0.4 (at batch 512) and ends at 0.
     """
+    highest_lr = 0.4 * options.batch_size / 512
     padded = F.pad(data.train_images, [PADDING] * 4)
     settings = {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "fused": True}
-    optimizer = torch.optim.SGD(network.parameters(), constant_lr or 0.4, **settings)
+    optimizer = torch.optim.SGD(network.parameters(), constant_lr or highest_lr, **settings)
     steps = len(epochs) * math.ceil(len(padded) / options.batch_size)
-    cycle = None if constant_lr else OneCycleLR(optimizer, 0.4, steps, cycle_momentum=False)
+    cycle = None if constant_lr else OneCycleLR(optimizer, highest_lr, steps, cycle_momentum=False)
 
     def step(*batch) -> tuple[Tensor, Tensor]:
         sums = train_step(*batch)
@@ -174,13 +195,14 @@ def append(path: Path, header: Iterable, lines: list[Iterable]) -> None:
 
 def parse() -> argparse.Namespace:
     parser = command_line.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add, names = parser.add_argument, ["none", *GATES, *ATTENTION]
+    add, blocks = parser.add_argument, ["none", *GATES, *ATTENTION]
     minutes = command_line.number(float, 0, math.inf, "a number of at least 0")
     seed, count = command_line.non_negative_int, command_line.positive_int
     defaults = f"default: {' '.join(FROM_SCRATCH)}; with --insert: {' '.join(INSERTED)}"
     add("--insert", action="store_true", help="put the blocks into a trained network")
-    add("--networks", nargs="+", choices=names, metavar="NAME", help=defaults)
-    add("--seeds", nargs="+", type=seed, default=[0], metavar="SEED", help="a run of each network for each")
+    add("--network", choices=NETWORKS, default="ResNet-18", help="default: ResNet-18")
+    add("--blocks", nargs="+", choices=blocks, metavar="NAME", help=defaults)
+    add("--seeds", nargs="+", type=seed, default=[0], metavar="SEED", help="a run of each block for each")
     add("--minutes", type=minutes, default=math.inf, help="for this command (default: as many as it needs)")
     add("--epochs", type=count, default=16, help="from scratch (default: 16)")
     add("--batch-size", type=count, default=512, help="default: 512")
@@ -189,14 +211,14 @@ def parse() -> argparse.Namespace:
     add("--data", default="data", help="as the scripts take it")
     add("--out", type=command_line.writable_folder, default="runs", help="the folder for the CSVs (default: runs)")
     options = parser.parse_args()
-    options.networks = options.networks or (INSERTED if options.insert else FROM_SCRATCH)
+    options.blocks = options.blocks or (INSERTED if options.insert else FROM_SCRATCH)
     return options
 
 
 def main() -> None:
     began, longest, trained = time.monotonic(), 0.0, {}
     options = parse()
-    task = "ResNet-18-inserted" if options.insert else "ResNet-18"
+    task = f"{options.network}-inserted" if options.insert else options.network
     table, table_of_facts = options.out / f"{task}.csv", options.out / f"{task}-facts.csv"
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # by default it is TF32
     torch.backends.cudnn.benchmark = True  # measures once for each shape which kernels are fastest
@@ -213,23 +235,25 @@ def main() -> None:
         data = Data(data.name, data.classes, *data.on(options.device, torch.channels_last))
         to_device = {"device": options.device, "memory_format": torch.channels_last}
         epochs, further = range(1, options.epochs + 1), range(options.epochs + 1, options.epochs + 2)
-        for seed, name in itertools.product(options.seeds, options.networks):
+        for seed, name in itertools.product(options.seeds, options.blocks):
             start = time.monotonic()
             if (name, str(seed)) in done:
                 continue
             if start + longest - began >= 60 * options.minutes:
                 print(f"Stopped before {name}, seed {seed}, for lack of time; the same command continues")
                 return
+            set_seed(seed, epoch=0)
             if options.insert:
                 if seed not in trained:
-                    trained = {seed: build("none", len(data.classes), seed).to(**to_device)}
+                    trained = {seed: NETWORKS[options.network](len(data.classes)).to(**to_device)}
                     train(trained[seed], data, seed, epochs, options)
-                network = build(name, len(data.classes), seed, trained[seed]).to(**to_device)
+                    set_seed(seed, epoch=0)
+                network = put_into(copy.deepcopy(trained[seed]), name).to(**to_device)
                 immediately = evaluate(network, data.test_images, data.test_labels, options.precision)
                 [line] = train(network, data, seed, further, options, constant_lr=0.01)
                 lines = [(0, math.nan, math.nan, *immediately, 0.0), (1, *line[1:])]
             else:
-                network = build(name, len(data.classes), seed).to(**to_device)
+                network = put_into(NETWORKS[options.network](len(data.classes)), name).to(**to_device)
                 lines = train(network, data, seed, epochs, options)
             on_gpu = options.device.type == "cuda"
             facts = {"network": name, "seed": seed, "parameters": count_parameters(network), "data": data.name, **same}
