@@ -2,7 +2,7 @@
 
     python benchmarks/ResNet-18.py --seeds 0 1 2 3 4            each network, trained from scratch
     python benchmarks/ResNet-18.py --insert --seeds 0 1 2       each block, put into a trained network
-    python benchmarks/ResNet-18.py --network ResNet-8 --epochs 6 --batch-size 128 --precision fp32      on a CPU
+    python benchmarks/ResNet-18.py --network ResNet-8 --epochs 6 --precision fp32       on a CPU
 
 The networks are trained as is usual: random crops and flips, SGD, and a learning rate that ends at 0. With `--insert`
 the plain network is trained once for each seed. Each block is put into a copy of it, which is tested immediately
@@ -95,6 +95,7 @@ def resnet8(num_classes: int) -> nn.Module:
 
 
 NETWORKS = {"ResNet-18": small_resnet18, "ResNet-8": resnet8}
+BATCH_SIZES = {"ResNet-18": 512, "ResNet-8": 128}
 
 
 def insert_gates(network: nn.Module, gate: Callable[[int], nn.Module]) -> None:
@@ -140,6 +141,10 @@ def put_into(network: nn.Module, block: str) -> nn.Module:
 COLUMNS = ["network", "seed", "epoch", "train_loss", "train_acc", "test_loss", "test_acc", "seconds"]
 
 
+def highest_lr(batch_size: int) -> float:
+    return 0.4 * batch_size / 512
+
+
 def train(
     network: nn.Module, data: Data, seed: int, epochs: range, options: argparse.Namespace, constant_lr: float = 0
 ) -> list[tuple]:
@@ -149,14 +154,14 @@ def train(
         network, data: on the same device, channels last.
         epochs: their numbers, which with `seed` determine the crops and their order.
         options: of which `batch_size` and `precision` are used.
-        constant_lr: a learning rate in place of the cycle, which rises to 0.4 (at batch 512) and ends at 0.
+        constant_lr: a learning rate in place of the cycle, which rises to `highest_lr` and ends at 0.
     """
-    highest_lr = 0.4 * options.batch_size / 512
+    highest = highest_lr(options.batch_size)
     padded = F.pad(data.train_images, [PADDING] * 4)
     settings = {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "fused": True}
-    optimizer = torch.optim.SGD(network.parameters(), constant_lr or highest_lr, **settings)
+    optimizer = torch.optim.SGD(network.parameters(), constant_lr or highest, **settings)
     steps = len(epochs) * math.ceil(len(padded) / options.batch_size)
-    cycle = None if constant_lr else OneCycleLR(optimizer, highest_lr, steps, cycle_momentum=False)
+    cycle = None if constant_lr else OneCycleLR(optimizer, highest, steps, cycle_momentum=False)
 
     def step(*batch) -> tuple[Tensor, Tensor]:
         sums = train_step(*batch)
@@ -205,12 +210,13 @@ def parse() -> argparse.Namespace:
     add("--seeds", nargs="+", type=seed, default=[0], metavar="SEED", help="a run of each block for each")
     add("--minutes", type=minutes, default=math.inf, help="for this command (default: as many as it needs)")
     add("--epochs", type=count, default=16, help="from scratch (default: 16)")
-    add("--batch-size", type=count, default=512, help="default: 512")
+    add("--batch-size", type=count, help="default: 512, of a ResNet-8 128")
     add("--precision", choices=["bf16", "fp32"], default="bf16", help="default: bf16, by autocast")
     add("--device", type=command_line.find_device, default="auto", help="as the scripts take it")
     add("--data", default="data", help="as the scripts take it")
     add("--out", type=command_line.writable_folder, default="runs", help="the folder for the CSVs (default: runs)")
     options = parser.parse_args()
+    options.batch_size = options.batch_size or BATCH_SIZES[options.network]
     options.blocks = options.blocks or (INSERTED if options.insert else FROM_SCRATCH)
     return options
 

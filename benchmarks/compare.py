@@ -1,11 +1,13 @@
 """Does a block help? Compares it with no block, with a linear layer and, where it has gates, with a constant.
 
     python benchmarks/compare.py My-Attention.py --data shapes --epochs 20 --seeds 5
+    python benchmarks/compare.py My-Attention.py --network ResNet-18 --epochs 16 --precision bf16
 
 A script is one of the six with a block, or a copy whose `build` has another class as the default of `block`. Its
 network is trained with the block, without it (the control), with `x + gamma * Linear(x)` in its place, and, where the
-block has a method `gate`, with the mean of its gates at the seed's start in its place. Prints a table, and writes it
-and a picture to the folder `--out`. Run the same command again to resume; complete runs are not trained again.
+block has a method `gate`, with the mean of its gates at the seed's start in its place. With `--network`, the block is
+put into a ResNet, which is trained as `ResNet-18.py` does. Prints a table, and writes it and a picture to the folder
+`--out`. Run the same command again to resume; complete runs are not trained again.
 """
 
 import argparse
@@ -22,10 +24,9 @@ from typing import NamedTuple
 
 import torch
 from gains import Line, Panel, draw_gain_over_steps, excludes_zero, interval, measure
-from networks import read_script
-from sweep import BATCH_SIZE, Run, csv_of, parse, plainly, refuse_other_runs, train
+from in_place import gated_parts, put_in_place, read_build, resnet
+from sweep import LR, Run, csv_of, parse, plainly, refuse_other_runs, train
 from torch import nn
-from variants import LinearShortcut
 
 from common import load_data, set_seed
 from support.data.dataset import Data, normalize
@@ -35,14 +36,14 @@ from support.run import command_line
 from support.run.facts import count_parameters, read_facts
 from support.run.record import Epoch
 
-VARIANTS = str(Path(__file__).with_name("variants.py"))
+IN_PLACE = str(Path(__file__).with_name("in_place.py"))
 COLOURS = {"block": "#0072B2", "linear layer": "#E69F00", "constant": "#009E73"}
 
 
 class Comparison(NamedTuple):
     script: Path
     runs: dict[str, list[Run]]  # "block", "control", "linear layer", "constant" if the block has gates: a run per seed
-    gates: str  # the constants, one for each block in the network; or why there are none
+    gates: str  # the constants, without repetitions; or why there are none
 
     def complete(self, epochs: int) -> dict[str, dict[int, list[Epoch]]]:
         """The histories of complete runs, by what they have in the block's place, and seed."""
@@ -66,8 +67,7 @@ def gate_means(build: Callable[..., nn.Module], data: Data, seed: int) -> list[f
 
     set_seed(seed, epoch=0)
     network = build(num_classes=len(data.classes), block=kept)
-    gated = [[part for part in block.modules() if callable(getattr(type(part), "gate", None))] for block in blocks]
-    gated = [parts[:1] if parts and parts[0] is block else parts for block, parts in zip(blocks, gated, strict=True)]
+    gated = [gated_parts(block) for block in blocks]
     for part in {part for parts in gated for part in parts}:
         part.register_forward_pre_hook(lambda part, inputs: means[part].append(part.gate(*inputs).mean().item()))
     evenly = torch.linspace(0, len(data.train_images) - 1, 1000).long()  # of all classes, whatever their order
@@ -88,30 +88,38 @@ def examine(script: Path, data: Data, options: argparse.Namespace) -> Comparison
     Raises:
         UserError: the script, or its network without the block, cannot be used.
     """
-    build, control = read_script(script)
-    classes, typed = len(data.classes), str(script)
+    network, classes, typed = options.network, len(data.classes), str(script)
+    build, control = read_build(script, network)
+    name = script.stem if network == "own" else f"{script.stem}-{network}"
+    own = {"block": [typed], "control": [typed, "--control"]} if network == "own" else {}
 
-    def runs(name: str, *words: str, parameters: int | None = None) -> list[Run]:
-        return [Run(csv_of(name, seed, options), seed, list(words), parameters) for seed in options.seeds]
+    def runs(kind: str, name: str, parameters: int | None = None) -> list[Run]:
+        words = own.get(kind, [IN_PLACE, network, kind, typed, name])
+        return [Run(csv_of(name, seed, options), seed, words, parameters) for seed in options.seeds]
 
     try:
-        plain = count_parameters(build(num_classes=classes, block=None))
-        linear = count_parameters(build(num_classes=classes, block=lambda channels, **_: LinearShortcut(channels)))
+        plain, linear = (
+            count_parameters(put_in_place(build, kind)(num_classes=classes)) for kind in ("control", "linear")
+        )
     except Exception as error:  # someone's own code can raise anything
         raise UserError(f"{script}: its network without the block fails: {one_line(error)}", 2) from error
     found = {
-        "block": runs(script.stem, typed),
-        "control": runs(control, typed, "--control", parameters=plain),
-        "linear layer": runs(f"{control}-linear", VARIANTS, "linear", typed, parameters=linear),
+        "block": runs("block", name),
+        "control": runs("control", control, plain),
+        # in a ResNet, where it is depends on the block
+        "linear layer": runs("linear", f"{control if network == 'own' else name}-linear", linear),
     }
     try:
         means = [gate_means(build, data, seed) for seed in options.seeds]
     except Exception as error:
         return Comparison(script, found, one_line(error))
     if any(means):
-        each = [runs(f"{script.stem}-constant", VARIANTS, "constant", typed, json.dumps(of_seed)) for of_seed in means]
-        found["constant"] = [runs[i] for i, runs in enumerate(each)]
-    return Comparison(script, found, ", ".join(f"{statistics.mean(place):.2f}" for place in zip(*means, strict=True)))
+        found["constant"] = [
+            run._replace(typed=[*run.typed, json.dumps(of_seed)])
+            for run, of_seed in zip(runs("constant", f"{name}-constant"), means, strict=True)
+        ]
+    by_place = dict.fromkeys(f"{statistics.mean(place):.2f}" for place in zip(*means, strict=True))
+    return Comparison(script, found, ", ".join(by_place))
 
 
 def set_edited_aside(comparison: Comparison) -> None:
@@ -128,17 +136,22 @@ def set_edited_aside(comparison: Comparison) -> None:
         print(f"{comparison.script} was edited. Its earlier runs are now in {', '.join(moved)}", flush=True)
 
 
-def gains(ours: dict[int, list[Epoch]], theirs: dict[int, list[Epoch]], of: Callable = measure) -> list[float]:
+def gains(ours: dict[int, list[Epoch]], theirs: dict[int, list[Epoch]], of: Callable) -> list[float]:
     """What the first runs have more than the second with the same seeds."""
     return [of(ours[seed]) - of(theirs[seed]) for seed in ours if seed in theirs]
 
 
-def table(comparison: Comparison, epochs: int, failed: dict[Path, str]) -> str:
+def last(history: list[Epoch]) -> float:
+    """The measure of a run whose learning rate ends at 0."""
+    return history[-1].test_acc
+
+
+def table(comparison: Comparison, epochs: int, of: Callable, failed: dict[Path, str]) -> str:
     """In Markdown. An error stands in the rows that it concerns, beside what the other seeds gave."""
     name, runs, complete = comparison.script.stem, comparison.runs, comparison.complete(epochs)
 
     def change(kind: str, other: str) -> str:
-        differences = gains(complete[kind], complete[other])
+        differences = gains(complete[kind], complete[other], of)
         errors = [failed[run.csv] for run in runs[kind] + runs[other] if run.csv in failed]
         if not errors:
             return interval(differences)
@@ -167,15 +180,15 @@ def table(comparison: Comparison, epochs: int, failed: dict[Path, str]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def sentence(comparison: Comparison, epochs: int) -> str:
+def sentence(comparison: Comparison, epochs: int, of: Callable) -> str:
     """What the table says of the block."""
     name, complete = comparison.script.stem, comparison.complete(epochs)
     block = complete.pop("block")
-    seeds, findings = len(gains(block, complete["control"])), []
+    seeds, findings = len(gains(block, complete["control"], of)), []
     if seeds < 2:
         return f"Nothing can be said of {name}: fewer than two of its seeds are complete."
     for kind, theirs in complete.items():
-        if not (differences := gains(block, theirs)):
+        if not (differences := gains(block, theirs, of)):
             continue
         finding = "better than" if statistics.mean(differences) > 0 else "worse than"
         if not excludes_zero(differences):
@@ -201,29 +214,44 @@ def panel(comparison: Comparison, epochs: int, steps: int) -> Panel:
 
 
 def how(data: Data, steps: int, options: argparse.Namespace, facts: dict) -> str:
-    last = min(10, (options.epochs + 1) // 2)
-    epochs = f"mean of the last {last} epochs" if last > 1 else "last epoch"
+    count = min(10, (options.epochs + 1) // 2)
+    measured = "last epoch" if options.network != "own" or count == 1 else f"mean of the last {count} epochs"
+    highest, network = ("", "") if options.network == "own" else ("highest ", f" Network: {options.network}.")
     where = facts.get("processor") if facts.get("device") == "cpu" else facts.get("device")
     return (
-        f"Data: {data.name}. {options.epochs} epochs of {steps} steps, seeds 0 to {len(options.seeds) - 1}, "
-        f"learning rate {options.lr:g}, {options.precision}, {where}. Changes are in points of test accuracy, "
-        f"{epochs}, each run minus the one with the same seed; "
-        "± is the 95% interval over seeds, which excludes zero by chance one time in twenty. Times are medians of the "
-        "epochs' seconds, and mean little if the machine had other work."
+        f"Data: {data.name}.{network} {options.epochs} epochs of {steps} steps, seeds 0 to {len(options.seeds) - 1}, "
+        f"{highest}learning rate {options.lr:g}, {options.precision}, {where}. Changes are in points of test accuracy, "
+        f"{measured}, each run minus the one with the same seed; ± is the 95% interval over seeds, which excludes "
+        "zero by chance one time in twenty. Times are medians of the epochs' seconds, and mean little if the machine "
+        "had other work."
     )
 
 
-def main() -> None:
+def parse_all() -> argparse.Namespace:
     parser = command_line.Parser(description="Does a block help? Compares it with no block and with simpler ones.")
     parser.add_argument("scripts", nargs="+", type=Path, metavar="SCRIPT", help="scripts with a block")
     seeds = "number of seeds: every network is trained once per seed, from 0 (default: 5)"
     parser.add_argument("--seeds", type=lambda text: range(command_line.positive_int(text)), default="5", help=seeds)
+    network = "put the blocks into this network (default: each script's own)"
+    parser.add_argument("--network", choices=["own", *resnet.NETWORKS], default="own", help=network)
     options = parse(parser)
+    if options.network != "own":
+        if options.lr != LR:
+            parser.error("--lr is for the scripts' own networks")
+        options.batch_size = resnet.BATCH_SIZES[options.network]
+        options.lr = resnet.highest_lr(options.batch_size)
+        options.same.append("epochs")  # since the learning rate ends at 0, a longer run does not contain a shorter one
+    return options
+
+
+def main() -> None:
+    options = parse_all()
+    of = measure if options.network == "own" else last
     data = load_data(options.data)
-    steps = math.ceil(len(data.train_labels) / BATCH_SIZE)
+    steps = math.ceil(len(data.train_labels) / options.batch_size)
     comparisons = [examine(script, data, options) for script in options.scripts]
     runs = {}
-    for of_a_seed in zip(*(of for comparison in comparisons for of in comparison.runs.values() if of), strict=True):
+    for of_a_seed in zip(*(runs for comparison in comparisons for runs in comparison.runs.values()), strict=True):
         for run in of_a_seed:  # scripts with the same network share a control
             if runs.setdefault(run.csv, run).parameters != run.parameters:
                 raise UserError(f"two scripts have a {run.csv.stem}, but other networks: give the control two names", 2)
@@ -232,11 +260,14 @@ def main() -> None:
         set_edited_aside(comparison)
     failed = train(list(runs.values()), options)
 
-    texts = [text for c in comparisons for text in (table(c, options.epochs, failed), sentence(c, options.epochs))]
-    panels = [panel(comparison, options.epochs, steps) for comparison in comparisons]
+    texts = []
+    for comparison in comparisons:
+        texts += [table(comparison, options.epochs, of, failed), sentence(comparison, options.epochs, of)]
     facts = next((facts for csv in runs if (facts := read_facts(csv.with_suffix(".json")))), {})
     text = "\n\n".join([*texts, how(data, steps, options, facts)])
-    path = options.out / f"compare{command_line.suffix(options.data)}.md"
+    network = "" if options.network == "own" else f"-{options.network}"
+    path = options.out / f"compare{network}{command_line.suffix(options.data)}.md"
+    panels = [panel(comparison, options.epochs, steps) for comparison in comparisons]
     if panels := [panel for panel in panels if panel.lines]:
         columns = min(3, len(panels))
         panels += [None] * (-len(panels) % columns)

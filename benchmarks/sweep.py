@@ -28,7 +28,7 @@ from support.run import command_line
 from support.run.facts import differences, read_facts
 from support.run.record import Epoch, read_csv
 
-BATCH_SIZE = 64  # the scripts' own default
+BATCH_SIZE, LR = 64, 0.001  # the scripts' own defaults
 
 
 class Run(NamedTuple):
@@ -53,7 +53,7 @@ def parse(parser: command_line.Parser) -> argparse.Namespace:
     add = parser.add_argument
     add("--epochs", type=command_line.positive_int, default=100, help="epochs of each run (default: 100)")
     passed_on = "passed on to the scripts, as are --data, --device and --precision"
-    add("--lr", type=command_line.positive_float, default=0.001, help=passed_on)
+    add("--lr", type=command_line.positive_float, default=LR, help=passed_on)
     add("--data", default=command_line.DATA_FOLDER)
     add("--device", type=command_line.find_device, default="auto")
     add("--precision", choices=command_line.PRECISIONS, default="fp32")
@@ -62,6 +62,7 @@ def parse(parser: command_line.Parser) -> argparse.Namespace:
     add("--out", type=command_line.writable_folder, default="runs", help="output folder (default: runs)")
     options = parser.parse_args()
     command_line.refuse_tf32(parser, options)
+    options.batch_size, options.same = BATCH_SIZE, ["batch_size", "lr", "precision"]
     options.jobs = options.jobs or (cores() if options.device.type == "cpu" else 1)
     return options
 
@@ -85,7 +86,7 @@ def refuse_other_runs(runs: list[Run], data: Data, options: argparse.Namespace) 
     Raises:
         UserError: a run was trained on other images or in another way.
     """
-    asked = {"checksum": checksum(data), "batch_size": BATCH_SIZE, "lr": options.lr, "precision": options.precision}
+    asked = {"checksum": checksum(data)} | {key: getattr(options, key) for key in options.same}
     for run in runs:
         facts, now = read_facts(run.csv.with_suffix(".json")), asked | {"seed": run.seed}
         now |= {"parameters": run.parameters} if run.parameters else {}
@@ -95,9 +96,9 @@ def refuse_other_runs(runs: list[Run], data: Data, options: argparse.Namespace) 
 
 
 def start(run: Run, gpu: str | None, threads: int, options: argparse.Namespace) -> subprocess.Popen:
-    flags = {name: getattr(options, name) for name in ("epochs", "lr", "data", "device", "precision")}
+    flags = {name: getattr(options, name) for name in ("epochs", "batch_size", "lr", "data", "device", "precision")}
     flags |= {"seed": run.seed, "out": run.csv.parent}
-    typed = [f"--{flag}={value}" for flag, value in flags.items()]
+    typed = [f"--{flag.replace('_', '-')}={value}" for flag, value in flags.items()]
     environment = {"OMP_NUM_THREADS": str(threads)} | os.environ | {"PYTHONIOENCODING": "utf-8"}
     environment |= {"CUDA_VISIBLE_DEVICES": gpu} if gpu else {}
     with run.csv.with_suffix(".log").open("a", encoding="utf-8") as log:

@@ -1,22 +1,17 @@
 """Variants that take the blocks apart, each on its script's network, with the scripts' flags.
 
     python benchmarks/variants.py SE-scale2 --data shapes
-    python benchmarks/variants.py linear SE-Attention.py            LinearShortcut in the block's place, in any script
-    python benchmarks/variants.py constant SE-Attention.py '[0.5, 0.5]'   a constant in each block's place
 
 Some variants draw no random numbers of their own, so that a network with one starts from the weights of the
 network with the block it varies.
 """
 
-import itertools
-import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
-from networks import NETWORKS, load, read_script
+from networks import NETWORKS, load
 from torch import Tensor, nn
 
 from common import run
@@ -131,27 +126,8 @@ VARIANTS = {
 }
 
 
-def linear(script: Path) -> tuple[Callable[..., nn.Module], str, str]:
-    """A script's network with a linear layer in its block's place, its control's name, and its own."""
-    build, control = read_script(script)
-    return partial(build, block=lambda channels, *_, **__: LinearShortcut(channels)), control, f"{control}-linear"
-
-
-def constant(script: Path, factors: Sequence[float]) -> tuple[Callable[..., nn.Module], str, str]:
-    """A script's network with constants in its blocks' places, its control's name, and its own."""
-    build, control = read_script(script)
-    in_turn = itertools.cycle(factors)
-    return partial(build, block=lambda *_, **__: Constant(next(in_turn))), control, f"{script.stem}-constant"
-
-
 if __name__ == "__main__":
-    match sys.argv[1:]:
-        case [name, *argv] if name in VARIANTS:
-            build, control = VARIANTS[name]
-        case ["linear", script, *argv]:
-            build, control, name = linear(Path(script))
-        case ["constant", script, factors, *argv]:
-            build, control, name = constant(Path(script), json.loads(factors))
-        case _:
-            finish(f"give the name of a variant, then flags as for a script; there are {', '.join(VARIANTS)}", 2)
-    run(build, control, name, argv)
+    name, *argv = sys.argv[1:] or [""]
+    if name not in VARIANTS:
+        finish(f"give the name of a variant, then flags as for a script; there are {', '.join(VARIANTS)}", 2)
+    run(*VARIANTS[name], name, argv)

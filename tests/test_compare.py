@@ -10,6 +10,7 @@ import torch
 from helpers import load, rows
 from test_sweep import main, started  # noqa: F401, a fixture
 from torch import nn
+from variants import LinearShortcut
 
 from common import CNN, load_data, set_seed
 from support.data.dataset import checksum, normalize
@@ -87,6 +88,28 @@ def test_a_block_that_fails_fails_alone_and_an_edited_script_is_trained_anew(tre
     assert typing("Other.py", seeds=1)[0] == 2 and started == []
 
 
+def test_blocks_in_a_resnet(tree, here, started, monkeypatch, capsys):  # noqa: F811
+    """A gate at the end of each residual branch, another block after the third stage."""
+    write("Same", "x")
+    write("Gate", "x * self.gate(x)[:, :, None, None]", GATE)
+    typed = ["Same.py", "Gate.py", "--network", "ResNet-8", "--data", tree, "--seeds", 1, "--out", "runs"]
+    status, said, errors = main(compare, *typed, "--epochs", 2, monkeypatch=monkeypatch, capsys=capsys)
+    assert (status, errors, len(started)) == (0, "", 6)
+    assert [cells(said, name)[1] for name in ("Same", "Gate")] == ["+1", "+3"]
+    linear = [count_parameters(LinearShortcut(channels)) for channels in (16, 32, 64)]
+    assert [f"+{n:,}" in said for n in (linear[2], sum(linear))] == [
+        True,
+        True,
+    ] and "| a constant in its place (" in said
+    of_block, of_control, with_half = (
+        rows(here / f"runs/seed0/{name}.csv")[1] for name in ("Same-ResNet-8", "ResNet-8", "Gate-ResNet-8-constant")
+    )
+    assert of_block == of_control != with_half
+    assert "last epoch" in said and (here / "runs/compare-ResNet-8.png").exists()
+    status, _, errors = main(compare, *typed, "--epochs", 1, monkeypatch=monkeypatch, capsys=capsys)
+    assert (status, len(started)) == (2, 6) and "has epochs 2, not 1" in errors
+
+
 @pytest.mark.parametrize(
     ("accuracies", "says"),
     [
@@ -99,7 +122,7 @@ def test_what_the_table_says(accuracies, says, tree, here, started, monkeypatch,
     """Of runs that are there: the block's accuracies, the control's 50, 51 and 52, the linear layer's 51, 51 and 52."""
     write("Mine", "x", parameters=5)
     mine, control, linear = (count_parameters(CNN((8, 8), num_classes=3, attention=block)) for block in (
-        lambda _: nn.Linear(1, 4, bias=True), None, compare.LinearShortcut))  # fmt: skip
+        lambda _: nn.Linear(1, 4, bias=True), None, LinearShortcut))  # fmt: skip
     data = load_data(str(tree))
     text_checksum = f"{compare.zlib.crc32(compare.Path('Mine.py').read_bytes()):08x}"
     networks = {"Mine": (accuracies, mine), "Tiny": ([50, 51, 52], control), "Tiny-linear": ([51, 51, 52], linear)}

@@ -1,0 +1,105 @@
+"""Trains a script's network, or a ResNet, with the script's block or with something else in its place.
+
+    python benchmarks/in_place.py own linear SE-Attention.py CNN-32-64-128-linear --data shapes
+    python benchmarks/in_place.py ResNet-8 block SE-Attention.py SE-ResNet-8 --data shapes --batch-size 128
+
+The words are the network, what is in the block's place, the script, the name of the run, and then a script's flags. In
+the block's place is `block`, the block itself; `control`, nothing; `linear`, a linear layer with a shortcut; or
+`constant` and a JSON list, constants by which the features are multiplied, one for each place. These are the runs of
+`compare.py`.
+"""
+
+import importlib
+import inspect
+import itertools
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from networks import read_script
+from torch import nn
+from variants import Constant, LinearShortcut
+
+from common import load_data, run, set_seed
+from support.data.dataset import Data
+from support.errors import UserError, plain_errors
+from support.files import holding
+from support.run import command_line
+from support.run.facts import gather, write_facts
+from support.run.record import Epoch, write_csv
+
+resnet = importlib.import_module("ResNet-18")
+
+
+def gated_parts(block: nn.Module) -> list[nn.Module]:
+    """What has a method `gate`: the block itself, or else those of its parts that have one, as CBAM's two."""
+    parts = [part for part in block.modules() if callable(getattr(type(part), "gate", None))]
+    return parts[:1] if block in parts else parts
+
+
+def read_build(script: Path, network: str = "own") -> tuple[Callable[..., nn.Module], str]:
+    """`build(num_classes, block)` of a script's own network or of a ResNet, and the name of its control.
+
+    Into a ResNet the block is put by the README's recipe: a block with gates at the end of each residual branch,
+    another one after the third stage.
+    """
+    build, control = read_script(script)
+    if network == "own":
+        return build, control
+    block_of_script = inspect.signature(build).parameters["block"].default
+    insert = resnet.insert_gates if gated_parts(block_of_script(64)) else resnet.insert_attention
+
+    def build_resnet(num_classes: int, block: Callable[..., nn.Module] | None = block_of_script) -> nn.Module:
+        model = resnet.NETWORKS[network](num_classes)
+        if block:
+            insert(model, block)
+        return model
+
+    return build_resnet, network
+
+
+def put_in_place(build: Callable[..., nn.Module], kind: str, factors: Sequence[float] = ()) -> Callable[..., nn.Module]:
+    """A `build` with something in the block's place: see the top of this file."""
+    in_turn = itertools.cycle(factors)
+    kinds = {
+        "block": {},
+        "control": {"block": None},
+        "linear": {"block": lambda channels, *_, **__: LinearShortcut(channels)},
+        "constant": {"block": lambda *_, **__: Constant(next(in_turn))},
+    }
+    return partial(build, **kinds[kind])
+
+
+def train_resnet(build: Callable[..., nn.Module], name: str, script: Path, argv: Sequence[str]) -> None:
+    """Trains as `ResNet-18.py` does, and writes the run's CSV and facts at the end."""
+    options = command_line.parse(build, None, name, argv)
+    options.script = script
+    with plain_errors(options), holding(options.out, options.name):
+        data = load_data(options.data)
+        set_seed(options.seed, epoch=0)
+        model = build(num_classes=len(data.classes)).to(options.device, memory_format=torch.channels_last)
+        facts = gather(options, data, model, build) | {"epochs": options.epochs}
+        data = Data(data.name, data.classes, *data.on(options.device, torch.channels_last))
+        history = [
+            Epoch(*line) for line in resnet.train(model, data, options.seed, range(1, options.epochs + 1), options)
+        ]
+        if not math.isfinite(sum(epoch.train_loss + epoch.test_loss for epoch in history)):
+            raise UserError("its loss is not finite")
+        csv = options.out / f"{options.name}.csv"
+        write_facts(csv.with_suffix(".json"), facts)
+        write_csv(csv, history)
+
+
+if __name__ == "__main__":
+    network, kind, script, name, *argv = sys.argv[1:]
+    factors = json.loads(argv.pop(0)) if kind == "constant" else ()
+    build, control = read_build(Path(script), network)
+    build = put_in_place(build, kind, factors)
+    if network == "own":
+        run(build, control, name, argv)
+    else:
+        train_resnet(build, name, Path(script), argv)
