@@ -72,14 +72,6 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def visible_gpus(device: torch.device) -> list[str | None]:
-    """What `CUDA_VISIBLE_DEVICES` is to be for runs, one for each GPU; [None] leaves it as it is."""
-    if str(device) != "cuda":  # another kind of device, or one GPU by its number
-        return [None]
-    count, visible = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible.split(",")[:count] if visible else [str(i) for i in range(count)]
-
-
 def refuse_other_runs(runs: list[Run], data: Data, options: argparse.Namespace) -> None:
     """Compares the facts of the runs that are there with what is asked for.
 
@@ -95,12 +87,11 @@ def refuse_other_runs(runs: list[Run], data: Data, options: argparse.Namespace) 
             raise UserError(f"{run.csv} {other}: use the same value or another --out", 2)
 
 
-def start(run: Run, gpu: str | None, threads: int, options: argparse.Namespace) -> subprocess.Popen:
-    flags = {name: getattr(options, name) for name in ("epochs", "batch_size", "lr", "data", "device", "precision")}
-    flags |= {"seed": run.seed, "out": run.csv.parent}
+def start(run: Run, device: str, threads: int, options: argparse.Namespace) -> subprocess.Popen:
+    flags = {name: getattr(options, name) for name in ("epochs", "batch_size", "lr", "data", "precision")}
+    flags |= {"device": device, "seed": run.seed, "out": run.csv.parent}
     typed = [f"--{flag.replace('_', '-')}={value}" for flag, value in flags.items()]
     environment = {"OMP_NUM_THREADS": str(threads)} | os.environ | {"PYTHONIOENCODING": "utf-8"}
-    environment |= {"CUDA_VISIBLE_DEVICES": gpu} if gpu else {}
     with run.csv.with_suffix(".log").open("a", encoding="utf-8") as log:
         command = [sys.executable, *run.typed, *typed, "--resume"]
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
@@ -116,17 +107,19 @@ def train(runs: list[Run], options: argparse.Namespace) -> dict[Path, str]:
         run.csv.parent.mkdir(parents=True, exist_ok=True)
     waiting = [run for run in runs if len(run.history(options.epochs)) < options.epochs]
     running, failed = {}, {}
-    free = visible_gpus(options.device) * options.jobs
+    all_gpus = str(options.device) == "cuda"
+    devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if all_gpus else [str(options.device)]
+    free = devices * options.jobs
     threads = max(1, cores() // len(free))
     try:
         while waiting or running:
             while waiting and free:
-                run, gpu = waiting.pop(0), free.pop(0)
-                running[start(run, gpu, threads, options)] = run, gpu
+                run, device = waiting.pop(0), free.pop(0)
+                running[start(run, device, threads, options)] = run, device
             time.sleep(0.5)
             for process in [process for process in running if process.poll() is not None]:
-                run, gpu = running.pop(process)
-                free.append(gpu)
+                run, device = running.pop(process)
+                free.append(device)
                 if len(run.history(options.epochs)) < options.epochs:
                     log = run.csv.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
                     failed[run.csv] = log.strip().rpartition("\n")[2] or f"exit status {process.returncode}"

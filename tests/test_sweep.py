@@ -109,15 +109,14 @@ def test_stopped_it_leaves_no_run_behind(tree, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("visible", "device", "jobs", "gpus", "threads"),
+    ("device", "jobs", "devices", "threads"),
     [
-        ("4,GPU-a,9", "cuda", 1, ["4", "GPU-a"], None),  # the third is not there
-        ("", "cuda", 1, ["0", "1"], None),
-        ("4,6", "cuda", 2, ["4", "6", "4", "6"], None),
-        ("4,6", "cuda:1", 1, ["4,6"], "3"),  # the script finds it; the user's number of threads
+        ("cuda", 1, ["cuda:0", "cuda:1"], None),
+        ("cuda", 2, ["cuda:0", "cuda:1", "cuda:0", "cuda:1"], None),
+        ("cuda:1", 1, ["cuda:1"], "3"),  # the user's number of threads
     ],
 )
-def test_each_gpu_has_its_runs(visible, device, jobs, gpus, threads, tree, tmp_path, monkeypatch, capsys):
+def test_each_gpu_has_its_runs(device, jobs, devices, threads, tree, tmp_path, monkeypatch, capsys):
     started = []
 
     class Script:
@@ -126,10 +125,11 @@ def test_each_gpu_has_its_runs(visible, device, jobs, gpus, threads, tree, tmp_p
         def __init__(self, command, env, **_):
             flags = dict(word[2:].split("=", 1) for word in command if "=" in word)
             self.csv = Path(flags["out"]) / f"{Path(command[1]).stem}.csv"
-            self.gpu, self.threads = env["CUDA_VISIBLE_DEVICES"], env["OMP_NUM_THREADS"]
+            self.device, self.threads = flags["device"], env["OMP_NUM_THREADS"]
             self.answers = iter([None, 0])
             self.returncode = None
-            assert [process.gpu for process in running()].count(self.gpu) < gpus.count(self.gpu)
+            running = [process.device for process in started if process.returncode is None]
+            assert running.count(self.device) < devices.count(self.device)
             started.append(self)
 
         def poll(self):
@@ -138,20 +138,16 @@ def test_each_gpu_has_its_runs(visible, device, jobs, gpus, threads, tree, tmp_p
                 write_csv(self.csv, [Epoch(1, 2, 10, 2, 10, 1)])
             return self.returncode
 
-    def running():
-        return [process for process in started if process.returncode is None]
-
     monkeypatch.setattr(module.subprocess, "Popen", Script)
     monkeypatch.setattr(module.command_line, "find_device", torch.device)
     monkeypatch.setattr(module, "cores", lambda: 8)
     monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    monkeypatch.setenv("OMP_NUM_THREADS", threads) if threads else monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setenv("OMP_NUM_THREADS", threads) if threads else monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(module.signal, "signal", lambda *_: None)
     typed = f"--networks CNN SE-Attention --seeds 0 1 2 --epochs 1 --device {device} --jobs {jobs}".split()
     typed += ["--data", tree, "--out", tmp_path]
     assert main(module, *typed, monkeypatch=monkeypatch, capsys=capsys)[0] == 0
     assert len(list(tmp_path.glob("seed*/*.csv"))) == len(started) == 6
-    assert [process.gpu for process in started[: len(gpus)]] == gpus
-    assert {process.threads for process in started} == {threads or str(8 // len(gpus))}
+    assert [process.device for process in started[: len(devices)]] == devices
+    assert {process.threads for process in started} == {threads or str(8 // len(devices))}
