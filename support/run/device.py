@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -22,12 +22,10 @@ def memory_order(device: torch.device, precision: str) -> torch.memory_format:
     return torch.contiguous_format if contiguous else torch.channels_last
 
 
-@contextmanager
-def tuned(model: nn.Module, device: torch.device, precision: str) -> Iterator[None]:
+def tuned(model: nn.Module, device: torch.device, precision: str) -> AbstractContextManager:
     """Sets the process up for training this model, which is on this device."""
     settings = {"cpu": fast_cpu, "cuda": exact_gpu}.get(device.type)
-    with settings(model, device, precision) if settings else nullcontext():
-        yield
+    return settings(model, device, precision) if settings else nullcontext()
 
 
 @contextmanager
