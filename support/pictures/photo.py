@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
 from support.data.dataset import printable
-from support.data.image_tree import open_picture
+from support.data.image_tree import open_picture, read_picture
 from support.errors import UserError
 from support.pictures.attention import ask, attention, find_blocks, grad_cam, observe
 from support.pictures.attention_picture import (
@@ -56,10 +56,12 @@ def ask_photos(options: argparse.Namespace, build: Callable[..., nn.Module]) -> 
 
 
 def squares(file: Path) -> tuple[Tensor, Tensor]:
-    """The middle square of a photo as the picture shows it, and as the network sees it: (3, side, side) uint8 each."""
-    photo = open_picture(file, 2 * DETAIL)
-    sides = (ImageOps.fit(photo, (side, side), Image.BILINEAR) for side in (DETAIL, 32))
-    large, small = (torch.from_numpy(np.array(square)).permute(2, 0, 1) for square in sides)
+    """A photo as a square, as the picture shows it and as the network sees it: (3, side, side) uint8 each.
+
+    The network's is resized as in training: a photo that is not square is squeezed.
+    """
+    photo = open_picture(file, 2 * DETAIL).resize((DETAIL, DETAIL), Image.BILINEAR)
+    large, small = (torch.from_numpy(np.array(square)).permute(2, 0, 1) for square in (photo, read_picture(file)))
     return large, small
 
 
