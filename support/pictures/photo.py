@@ -1,4 +1,4 @@
-"""What a trained network makes of a user's photos: the likeliest classes, and what its blocks attend to."""
+"""A trained network's answers for a user's photos: the likeliest classes, and what its blocks attend to."""
 
 import argparse
 import textwrap
@@ -39,7 +39,7 @@ DETAIL = 256  # pixels of a photo's side in the picture
 
 
 def ask_photos(options: argparse.Namespace, build: Callable[..., nn.Module]) -> None:
-    """Asks the trained run what `--photo` names, and draws `<run>.photo.png`.
+    """Asks the trained run about the photos of `--photo`, and draws `<run>.photo.png`.
 
     Raises:
         UserError: the run's files cannot be used, or a photo cannot be read.
@@ -97,7 +97,7 @@ def draw_photos(model: nn.Module, facts: dict, files: Sequence[Path], path: Path
 def what_it_attends_to(
     model: nn.Module, large: Tensor, small: Tensor, labels: Tensor
 ) -> tuple[list[Column | None], Scale | None, str]:
-    """Columns of panels, the photos first, with the scale and the words for them; Grad-CAM of labels without blocks."""
+    """Columns of panels, the photos first, with their scale and text; Grad-CAM of the labels if there are no blocks."""
     blocks, _ = find_blocks(model, small)
     answers = ask(model, blocks, small, attention) if blocks else {}
     kinds = {kind: [given for block, given in answers.items() if block.kind == kind] for kind in TEXTS}
