@@ -13,7 +13,7 @@ from common import CNN, run
 
 
 class STN(nn.Module):
-    """Resamples each map along an affine transform that a small network chooses for it.
+    """Resamples each map by an affine transform that a small network chooses for it.
 
         theta = localisation net of x                   (N, 2, 3)      it sees x resized to 32x32
         (u, v) = theta (a, b, 1)                        (N, H, W, 2)   where output position (a, b) looks
@@ -25,8 +25,8 @@ class STN(nn.Module):
 
     Args:
         channels: C.
-        slope: of the localisation net's leaky ReLUs. The paper leaves this network open; with plain ReLU, slope 0,
-            its units can die before the frame has moved.
+        slope: of the localisation net's leaky ReLUs. The paper does not specify this network; with plain ReLU,
+            slope 0, its units can die before the frame has moved.
 
     Shape: (N, C, H, W) to the same, any H and W.
 
@@ -67,7 +67,7 @@ class STN(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         height, width = x.shape[2:]
         theta = self.theta(x)[:, None, None]  # (N, 1, 1, 2, 3)
-        # F.affine_grid, written out: that cannot be exported with sizes that change, and autocast would round it
+        # F.affine_grid, written out: it cannot be exported with dynamic shapes, and autocast would round its result
         a = (2 * torch.arange(width, device=x.device, dtype=theta.dtype) + 1) / width - 1  # (W,) columns' centres
         b = (2 * torch.arange(height, device=x.device, dtype=theta.dtype) + 1) / height - 1  # (H,) rows' centres
         grid = theta[..., 0] * a[:, None] + theta[..., 1] * b[:, None, None] + theta[..., 2]  # (N, H, W, 2)

@@ -1,7 +1,7 @@
-"""What the seven scripts share: the data, the backbone (trunk), training and testing, and a whole run, in this order.
+"""Code shared by the seven scripts: the data, the backbone (trunk), training and testing, and a complete run.
 
-A script brings its attention block and a function `build(num_classes, block)` that puts the block on the trunk, and
-calls `run(build)`. What only surrounds a run (files, flags, pictures) is in `support/`.
+A script defines its attention block and a function `build(num_classes, block)` that puts the block on the trunk, and
+calls `run(build)`. Supporting code (files, flags, pictures) is in `support/`.
 """
 
 import time
@@ -37,12 +37,12 @@ def load_data(source: str) -> Data:
             folder that holds CIFAR-10, or will receive the download.
 
     Raises:
-        UserError: the folder is not usable, a picture cannot be read, or CIFAR-10 cannot be had.
+        UserError: the folder is not usable, a picture cannot be read, or CIFAR-10 cannot be obtained.
     """
     if source == "shapes":
         return draw_shapes()
     folder = Path(source)
-    is_default = source == command_line.DATA_FOLDER  # which alone is made if need be
+    is_default = source == command_line.DATA_FOLDER  # the only folder that is created if it is missing
     if not source or not (folder.is_dir() or is_default):
         raise UserError(f"--data {source}: folder not found; give one with images or CIFAR-10, or --data shapes", 2)
     try:
@@ -53,7 +53,7 @@ def load_data(source: str) -> Data:
     except (PermissionError, NotADirectoryError) as error:
         raise UserError(f"--data {source}: cannot use {error.filename} ({error.strerror})", 2) from error
     except OSError as error:  # a full disk, say
-        raise UserError(f"--data {source}: {error}; fix this, then start again") from error
+        raise UserError(f"--data {source}: {error}; fix the problem, then start again") from error
 
 
 def read_cifar10(folder: Path) -> Data:
@@ -84,12 +84,12 @@ class CNN(nn.Module):
     """Stages of 3x3 convolution, 2x2 max-pool and ReLU, then two fully connected layers.
 
     Args:
-        widths: channels of each stage, one to five of them: each halves the 32x32 map.
+        widths: channels of each stage. There are one to five stages, since each halves the 32x32 map.
         hidden: units of the first fully connected layer.
-        dropout: probability with which each is set to 0 in training, from 0 up to but not including 1.
+        dropout: probability with which each of these units is set to 0 in training, in [0, 1).
         attention: called with a channel count for a block that maps (N, C, H, W) to the same; one such block
             comes after every stage but the first.
-        stem: likewise, one block before the first stage, called with 3.
+        stem: likewise, for one block before the first stage; called with 3.
         num_classes: K.
 
     Shape: images (N, 3, 32, 32), scaled to [-1, 1], to logits (N, K).
@@ -149,7 +149,7 @@ def set_seed(seed: int, epoch: int) -> None:
 def means(losses: Sequence[Tensor], correct: Sequence[Tensor], count: int) -> tuple[float, float]:
     """Mean loss, and accuracy in percent, of `count` images from each batch's sums.
 
-    The only synchronisation with the device in a pass.
+    This is the only point in a pass that waits for the device.
     """
     loss, right = torch.stack(losses).cpu().double().sum(), torch.stack(correct).cpu().sum()
     return loss.item() / count, 100 * right.item() / count
@@ -180,8 +180,8 @@ def train_epoch(
 ) -> tuple[float, float]:
     """One pass over images (N, 3, 32, 32) uint8 in random order.
 
-    Returns the mean loss and the accuracy in percent, both measured while the weights change. `progress` names the bar
-    that shows how far it is; None shows none. `step` trains on a batch, as `train_step` does.
+    Returns the mean loss and the accuracy in percent, both measured while the weights change. `progress` is the label
+    of the progress bar; None for no bar. `step` trains on a batch, as `train_step` does.
     """
     model.train()
     order = torch.randperm(len(images)).to(images.device)

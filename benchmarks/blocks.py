@@ -3,7 +3,7 @@
     python benchmarks/blocks.py --data "JPEG copy of CIFAR-10" --runs trained/seed0 --shapes stn
 
 The folder `--runs` has the checkpoints of the scripts, trained on the images of `--data`; the folder `--shapes` has
-`STN-Attention-shapes.pt`, trained on the drawn shapes, since on CIFAR-10 STN's frame stays the whole image.
+`STN-Attention-shapes.pt`, trained on the drawn shapes, since on the JPEG copy STN keeps the whole image.
 """
 
 from pathlib import Path
@@ -55,7 +55,7 @@ def gathered(image: Tensor, weights: Tensor) -> np.ndarray:
 
 @default_style
 def draw(runs: Path, of_shapes: Path, data: Data, path: Path) -> None:
-    def first_block(script: str, kind: str, images: Tensor) -> Tensor:  # it stands on the 8x8 map
+    def first_block(script: str, kind: str, images: Tensor) -> Tensor:  # the one on the 8x8 map
         return attended(load_run(runs / f"{script}.pt", script, data)[0], kind, images)[0]
 
     chosen, shapes = nth_of_class(data, PHOTOS), load_data("shapes")

@@ -1,4 +1,4 @@
-"""Writes `docs/index.html`, the page to explore what the six blocks attend to, from the checkpoints of trained runs.
+"""Writes `docs/index.html`, a page for exploring what the six blocks attend to, from the checkpoints of trained runs.
 
     python benchmarks/explore.py --data "JPEG copy of CIFAR-10" --runs trained/seed0 --shapes stn
 
@@ -59,7 +59,7 @@ def pictures(data: Data, chosen: Tensor) -> list[dict]:
 
 @torch.no_grad()
 def said(model: nn.Module, data: Data, chosen: Tensor) -> dict:
-    """How likely a network thinks each class, in the chosen test images, and its accuracy on all of them."""
+    """A network's probability of each class for the chosen test images, and its accuracy on all of them."""
     probabilities = model(normalize(data.test_images[chosen])).softmax(1)
     _, accuracy = evaluate(model, data.test_images, data.test_labels)
     return {"answers": rounded(probabilities), "accuracy": round(accuracy)}

@@ -19,7 +19,7 @@ from support.errors import UserError  # noqa: E402
 
 
 class Network(NamedTuple):
-    """The words that train it, after `python`, and the name of the run that has the same model without the block."""
+    """The words that train it, after `python`, and the name of its control's run."""
 
     typed: list[str]
     control: str | None
@@ -40,7 +40,7 @@ NETWORKS: dict[str, Network] = {
 
 def load(script: str) -> ModuleType:
     """A script as a module: `load("SE-Attention").SEAttention`."""
-    return importlib.import_module(script)  # `import` would not take the hyphens and spaces of their names
+    return importlib.import_module(script)  # `import` does not take names with hyphens and spaces
 
 
 def build(name: str, num_classes: int = 10) -> nn.Module:
@@ -56,7 +56,7 @@ def arguments(name: str) -> list[str]:
 
 
 def read_script(path: Path) -> tuple[Callable[..., nn.Module], str]:
-    """What a script, anyone's own too, hands to `run`: its `build`, and the name of its control.
+    """What a script, also a user's own, passes to `run`: its `build`, and the name of its control.
 
     Raises:
         UserError: the script cannot be run, or its block cannot be exchanged.

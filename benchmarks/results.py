@@ -3,7 +3,7 @@
     python benchmarks/results.py
     python benchmarks/results.py --add runs/shapes
 
-For each task `benchmarks/runs` has a CSV with every epoch of every run, and one with the facts of the runs. `--add`
+For each task, `benchmarks/runs` has one CSV with every epoch of every run, and one with the facts of the runs. `--add`
 takes in the finished runs of a sweep's folder.
 """
 
@@ -142,7 +142,7 @@ def add(path: Path) -> str:
 
 
 def add_all(folder: Path) -> None:
-    """Takes in what fits of a sweep's folder, and ends the program where something does not."""
+    """Takes in the runs of a sweep's folder that fit, and ends the program if some do not."""
     refused = []
     for path in sorted(folder.glob("seed*/*.json")) or finish(f"{folder}: has no runs seed0/<run>.json", 2):
         try:
@@ -166,7 +166,7 @@ def pairs(task: Task, network: str, other: str) -> list[tuple[list[Epoch], list[
 
 
 def gains(task: Task, value: Callable[[list[Epoch]], float], network: str, other: str) -> list[float]:
-    """What a network has over another, in points, for each seed."""
+    """A network's gain over another, in points, for each seed."""
     return [value(run) - value(against) for run, against in pairs(task, network, other)]
 
 
@@ -181,7 +181,7 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 
 
 def table_of_gains(title: str, rows: dict[str, tuple[str, str]]) -> str:
-    """What networks have over others, early and at the end, and with how many seeds."""
+    """Gains of networks over others, early and at the end, and the number of seeds."""
     lines = []
     for label, pair in rows.items():
         early, end = ([gains(*column, *pair) for column in columns.values()] for columns in (EARLY, END))
@@ -190,7 +190,7 @@ def table_of_gains(title: str, rows: dict[str, tuple[str, str]]) -> str:
 
 
 def accuracies() -> str:
-    """Those of the networks without a block."""
+    """The test accuracies of the networks without a block."""
 
     def cell(network: str, task: Task, value: Callable[[list[Epoch]], float]) -> str:
         runs = finished(task, network).values()
@@ -293,7 +293,7 @@ def tables() -> list[str]:
 
 
 def panel(task: Task, title: str, lines: dict[str, str], control: str) -> Panel | None:
-    """The gain over steps of two networks, by label, as far as there are runs."""
+    """The gains of two networks over training steps, by label; None if neither has runs."""
     drawn = []
     for (label, network), colour in zip(lines.items(), ("#0072B2", "#D55E00"), strict=True):
         over_steps = {e * task.steps: gains(task, at(e), network, control) for e in range(1, task.epochs + 1)}

@@ -17,21 +17,22 @@ def parse(description: str | None, out: Path) -> argparse.Namespace:
     """The flags of a program that draws from checkpoints; `out` is where its result goes by default."""
     parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--runs", type=Path, default="plots", help="the folder of the checkpoints (default: plots)")
-    add("--shapes", type=Path, default="plots", help="the folder of STN's on the drawn shapes (default: plots)")
-    add("--data", default="data", help="as the scripts take it")
+    add("--runs", type=Path, default="plots", help="the folder with the checkpoints (default: plots)")
+    stn = "the folder with STN's checkpoints for the drawn shapes (default: plots)"
+    add("--shapes", type=Path, default="plots", help=stn)
+    add("--data", default="data", help="the images that --runs was trained on, as for the scripts (default: data)")
     add("--out", type=writable_folder, default=out, help="the output folder (default: %(default)s)")
     return parser.parse_args()
 
 
 def load_run(path: Path, script: str, data: Data) -> tuple[nn.Module, dict]:
-    """A script's trained network, ready to test; and its run's facts, with the number of epochs.
+    """A script's trained network, in evaluation mode, and its run's facts, with the number of epochs.
 
     Raises:
-        UserError: the checkpoint is not there, or is of other images.
+        UserError: the checkpoint is missing, or was trained on other images.
     """
     if not path.exists():
-        raise UserError(f"{path} is not there: train it as --help says, or give its folder", 2)
+        raise UserError(f"no checkpoint {path}: train it as --help says, or give its folder", 2)
     saved = torch.load(path, "cpu", weights_only=True)
     if saved["facts"]["checksum"] != checksum(data):
         raise UserError(f"{path} was trained on other images than {data.name}", 2)
@@ -41,7 +42,10 @@ def load_run(path: Path, script: str, data: Data) -> tuple[nn.Module, dict]:
 
 
 def nth_of_class(data: Data, wanted: list[tuple[str, int]]) -> Tensor:
-    """The indices of test images, given by class and place within it; where classes differ, by the class's place."""
+    """The indices of test images, given by class and place within it.
+
+    If the dataset has other classes, the one at the same place in the list is taken.
+    """
     indices = []
     for k, (name, n) in enumerate(wanted):
         label = data.classes.index(name) if name in data.classes else k % len(data.classes)

@@ -1,1 +1,1 @@
-"""What a run also needs, and a reader of the scripts may skip: images, the run's life, pictures."""
+"""Supporting code, which a reader of the scripts may skip: datasets, files and flags of a run, pictures."""

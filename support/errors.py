@@ -1,4 +1,4 @@
-"""How what goes wrong reaches the user: one line that says what to do, and an exit status."""
+"""Error messages for the user: one line that says what to do, and an exit status."""
 
 import argparse
 import builtins
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """What is wrong and what to do about it. `status` 2: what was typed; 1: what went wrong later."""
+    """What is wrong and what to do about it. `status` is 2 for what was typed, and 1 for what goes wrong later."""
 
     def __init__(self, message: str, status: int = 1):
         super().__init__(message)
@@ -59,7 +59,7 @@ def finish(message: str, status: int) -> None:
 
 @contextmanager
 def quiet_exit() -> Iterator[None]:
-    """Where IPython would print `SystemExit` and offer its traceback, the line that `finish` printed is the end."""
+    """Keeps IPython from printing `SystemExit` and advice on tracebacks below the line that `finish` printed."""
     try:
         yield
     except SystemExit:

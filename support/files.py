@@ -14,7 +14,7 @@ from support.errors import UserError
 
 @contextmanager
 def holding(folder: Path, name: str) -> Iterator[None]:
-    """Keeps a run's name in a folder to this process, by a lock on `.<name>.lock`, which ends with the process.
+    """Reserves a run's name in a folder for this process, by a lock on `.<name>.lock`, which ends with the process.
 
     Where the file system has no locks, it says so and continues without.
 
@@ -25,7 +25,7 @@ def holding(folder: Path, name: str) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        advice = "wait for it to finish or use another --out"
+        advice = "wait for it to finish, or stop it"
         raise UserError(f"another run of {name} is in progress in the folder {folder}: {advice}", 2) from None
     except (OSError, NotImplementedError) as error:  # the second: older versions of filelock
         print(f"{lock.lock_file} cannot be locked ({error}): do not start another run with this name in this folder")
@@ -37,9 +37,9 @@ def holding(folder: Path, name: str) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Hands out a temporary path; what is written there then replaces `path` in one step.
+    """Yields a temporary path; what is written there then replaces `path` in one step.
 
-    Until that step, and if anything fails before it, the old file stands as it was.
+    Until that step, and if anything fails before it, the old file stays as it was.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -51,12 +51,12 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-# of the files that a run has to itself; the checkpoint last, since it stands for the others
+# of the files that belong to one run; the checkpoint last, since a run is resumed from it
 ENDINGS = (".csv", ".json", ".png", ".attention.png", ".photo.png", ".pt")
 
 
 def remove_leftovers(folder: Path, name: str) -> None:
-    """Removes what runs that were killed while they wrote have left of `replacing`."""
+    """Removes the temporary files of `replacing` that killed runs have left."""
     for ending in ENDINGS:
         for leftover in folder.glob(f"{glob.escape(name + ending)}.[0-9]*.tmp"):
             leftover.unlink(missing_ok=True)
@@ -66,7 +66,7 @@ def remove_leftovers(folder: Path, name: str) -> None:
 
 
 def set_aside(folder: Path, name: str) -> Path | None:
-    """Moves a run's files, as far as they are there, to a new folder, `earlier/<name>-<k>`; None if there are none.
+    """Moves those of a run's files that exist to a new folder, `earlier/<name>-<k>`; returns None if there are none.
 
     The checkpoint goes last: while it is there, a run can be resumed from it.
     """

@@ -116,7 +116,7 @@ def test_a_full_disk_ends_the_download(archive, server, tmp_path):
     pytest.importorskip("resource", reason="Windows limits no files")
     mirrors = [server.url("good"), server.url("redirect")]
     result = run("CNN", cwd=tmp_path, prepare=partial(small_disk, archive[1], mirrors))
-    assert result.status == 1 and result.err.count("\n") == 1 and "fix this, then start again" in result.err
+    assert result.status == 1 and result.err.count("\n") == 1 and "fix the problem, then start again" in result.err
     assert server.requests == ["/good"] and names(tmp_path / "data") == LEFT[2:]
 
 

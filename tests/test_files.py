@@ -23,7 +23,7 @@ def test_the_second_is_refused(tmp_path):
     (tmp_path / ".CNN.lock").touch()  # as every run leaves it
     with holding(tmp_path, "CNN"):
         said = refusal(tmp_path)
-        assert f"another run of CNN is in progress in the folder {tmp_path}" in said and "--out" in said
+        assert f"another run of CNN is in progress in the folder {tmp_path}" in said and "or stop it" in said
         with holding(tmp_path, "SE-Attention"):  # another name, and another folder, are free
             pass
         (tmp_path / "other").mkdir()

@@ -9,6 +9,7 @@ import torch
 from helpers import ATTENTION, load, run
 from PIL import Image
 
+from support.data.image_tree import read_pictures
 from support.pictures import photo
 from support.pictures.photo import draw_photos, squares
 
@@ -17,7 +18,7 @@ FACTS = {"classes": ["ant", "bee", "cow", "dog"], "data": "tiny tree"}
 
 @pytest.fixture
 def stripes(tmp_path):
-    """A photo whose middle square is green, and the same lying on its side, turned by EXIF."""
+    """A wide photo whose middle third is green, and the same lying on its side, turned by EXIF."""
     pixels = np.zeros((200, 600, 3), np.uint8)
     pixels[:, :200, 0] = pixels[:, 200:400, 1] = pixels[:, 400:, 2] = 255
     pixels[:100] //= 2  # the upper half is darker
@@ -29,12 +30,13 @@ def stripes(tmp_path):
     return files
 
 
-def test_a_photo_s_middle_square_is_taken_and_turned_as_its_exif_says(stripes):
+def test_a_photo_is_squeezed_as_in_training_and_turned_as_its_exif_says(stripes):
     for file in stripes:
         large, small = squares(file)
-        assert large.shape == (3, 256, 256) and small.shape == (3, 32, 32)
-        assert small[:, 8, 2:30].float().mean(1).tolist() == [0, 127, 0]
-        assert small[:, 24, 2:30].float().mean(1).tolist() == [0, 255, 0]
+        assert large.shape == (3, 256, 256) and small.equal(read_pictures([file])[0])
+        for row, brightness in ((8, 127), (24, 255)):
+            assert small[:, row, [5, 16, 26]].equal(brightness * torch.eye(3, dtype=torch.uint8))
+            assert large[:, 8 * row, [40, 128, 208]].equal(brightness * torch.eye(3, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize("script", ["CNN", *ATTENTION])

@@ -1,1 +1,1 @@
-"""Images in memory, wherever they are from."""
+"""Datasets: downloaded, read from a folder, or drawn."""

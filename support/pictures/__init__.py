@@ -1,1 +1,1 @@
-"""What a run draws."""
+"""The pictures that a run draws."""

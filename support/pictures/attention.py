@@ -1,4 +1,4 @@
-"""What a network attends to, in numbers: its attention blocks are found by their methods, and asked."""
+"""What a network attends to, in numbers. Its attention blocks are found by their methods, which are then called."""
 
 import math
 from collections.abc import Callable, Hashable
@@ -35,13 +35,13 @@ class Block(NamedTuple):
 def observe(
     model: nn.Module, questions: dict[Hashable, tuple[nn.Module, Callable[[tuple, Any], Any]]], images: Tensor
 ) -> dict[Hashable, Any]:
-    """Passes images (N, 3, 32, 32) uint8 through a model in evaluation mode, and asks its modules on the way.
+    """Passes images (N, 3, 32, 32) uint8 through a model in evaluation mode, and asks its modules during the pass.
 
     Args:
         questions: {key: (module, function of the module's inputs and its output)}.
 
     Returns:
-        {key: answer}, of the modules that the pass reaches; where it reaches one twice, of the first time.
+        {key: answer}, for the modules that the pass reaches; if it reaches one twice, the first answer.
     """
     answers, hooks, was_training = {}, [], model.training
 
@@ -74,7 +74,7 @@ def find_blocks(model: nn.Module, images: Tensor) -> tuple[list[Block], list[str
 
 
 def check_blocks(model: nn.Module, images: Tensor) -> list[str]:
-    """A line for each block whose `weights`, `gate` or `theta` cannot be drawn; says what came and what is wanted."""
+    """A line for each block whose `weights`, `gate` or `theta` cannot be drawn, with what came and what is wanted."""
     return find_blocks(model, images)[1]
 
 
@@ -95,7 +95,7 @@ def examine(module: nn.Module, method: str, inputs: tuple, _: Any) -> Block | st
 
 
 def fit(method: str, x: Tensor, answer: Tensor) -> tuple[str, tuple[int, ...]] | None:
-    """The kind of what a method returned for x, and its shape for one image; None where it is nothing of METHODS."""
+    """The kind of what a method returned for x, and its shape for one image; None if it fits nothing in METHODS."""
     (n, c, h, w), shape = x.shape, tuple(answer.shape)
     if method == "weights" and len(shape) in (3, 4) and (shape[0], *shape[-2:]) == (n, h * w, h * w):
         sums = answer.float().sum(-1)
@@ -112,9 +112,9 @@ def fit(method: str, x: Tensor, answer: Tensor) -> tuple[str, tuple[int, ...]] |
 def ask(
     model: nn.Module, blocks: list[Block], images: Tensor, question: Callable[[Block, tuple, Any], Tensor]
 ) -> dict[Block, Tensor]:
-    """What a question, such as `attention`, answers of blocks for images (N, 3, 32, 32) uint8: (N, ...), on the CPU.
+    """The blocks' answers to a question, such as `attention`, for images (N, 3, 32, 32) uint8: (N, ...), on the CPU.
 
-    Its batches are so small that the answers to one take at most 64 MB, or one image's.
+    A batch is so small that its answers take at most 64 MB, unless it is a single image.
     """
     largest = max(math.prod(block.shape) for block in blocks)
     batch_size = min(max(2**24 // largest, 1), BATCH_SIZE)
@@ -129,7 +129,7 @@ def attention(block: Block, inputs: tuple, _: Any) -> Tensor:
 
 
 def statistics(block: Block, inputs: tuple, output: Any) -> Tensor:
-    """Of weights three numbers per image, (N, 3); of other kinds what `attention` gives.
+    """For weights three numbers per image, (N, 3); for other kinds what `attention` gives.
 
     These are the effective number of positions that a position attends to, exp(entropy), mean over heads; the norm of
     what the block adds relative to its input's; and the mean cosine distance between the attention maps of two
@@ -159,7 +159,7 @@ def grad_cam(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor | None:
     """Grad-CAM of classes (N,) at the last feature map (Selvaraju et al. 2017, arXiv 1610.02391): (N, H, W).
 
     Channel weights are the class score's gradients, averaged over positions; the map is the ReLU of the weighted
-    sum of channels, divided by its maximum. None where the model has no feature map.
+    sum of channels, divided by its maximum. None if the model has no feature map.
     """
     maps = []
 

@@ -68,7 +68,7 @@ def draw(record: Record) -> Path | None:
 
 
 def draw_figure(model: nn.Module, data: Data, name: str, trained_on: str) -> Figure | None:
-    """A section for one or two blocks of a kind, or Grad-CAM where there are none; None where that is impossible."""
+    """A section for one or two blocks of a kind, or Grad-CAM if there are no blocks; None if that is impossible."""
     labels = data.test_labels.unique()[:IMAGES]
     chosen = torch.stack([(data.test_labels == label).nonzero()[0, 0] for label in labels])
     blocks, _ = find_blocks(model, data.test_images)
@@ -104,11 +104,11 @@ def lay_out(sections: list[Section], name: str, foot: str) -> Figure:
     return figure
 
 
-# ---- sections: of blocks of a kind, with what was measured of them and what they answer for the chosen images ----
+# ---- sections: for blocks of a kind, with what was measured and what they answer for the chosen images ----
 
 
 def of_weights(blocks: list[Block], measured: list[Tensor], shown: list[Tensor], data: Data, chosen: Tensor) -> Section:
-    """A row for each image, in it the blocks' maps of the two queries, or of A for each head."""
+    """A row for each image, with the blocks' maps for the two queries, or for A in each head."""
     spread, added, distance = zip(*(numbers.mean(0).tolist() for numbers in measured), strict=True)
     looks, queries = ("head", "A") if any(block.shape[0] > 1 for block in blocks) else ("position", "AB")
     reach = [f"{mean:.0f} of {block.shape[-1]} positions" for mean, block in zip(spread, blocks, strict=True)]
@@ -130,7 +130,7 @@ def of_weights(blocks: list[Block], measured: list[Tensor], shown: list[Tensor],
 
 
 def of_channels(blocks: list[Block], measured: list[Tensor], _: list[Tensor], data: Data, chosen: Tensor) -> Section:
-    """Which channels are gated differently for different classes: of each block the twenty that differ most."""
+    """The channels that are gated most differently for different classes: twenty for each block."""
     labels = data.test_labels.unique()[:CLASSES]
     means = [torch.stack([gates[data.test_labels == label].mean(0) for label in labels]) for gates in measured]
     differences = [mean - mean.mean(0) for mean in means]  # (K, C)
@@ -164,7 +164,7 @@ def of_channels(blocks: list[Block], measured: list[Tensor], _: list[Tensor], da
 def of_positions(
     blocks: list[Block], measured: list[Tensor], shown: list[Tensor], data: Data, chosen: Tensor
 ) -> Section:
-    """Gates of positions; the scale is that of most, since a few can lie far from the others."""
+    """Gates of positions; the scale leaves out the extremes, since a few can lie far from the others."""
     low, high = np.quantile(torch.cat([gates.flatten() for gates in measured]).numpy(), [0.02, 0.98])
     scale = Scale(Normalize(low, max(high, low + 1e-6)), "gate")
     varies = for_each(blocks, "{:.2g}", [gates.flatten(1).std(1).mean() for gates in measured])
@@ -193,7 +193,7 @@ def of_theta(blocks: list[Block], measured: list[Tensor], shown: list[Tensor], d
 
 
 def of_grad_cam(maps: Tensor, data: Data, chosen: Tensor) -> Section:
-    """For comparison, where a network without attention finds a class."""
+    """For comparison, where a network without attention finds evidence of a class."""
     share, total = maps.flatten(1), maps.sum((1, 2))
     half = (share.sort(descending=True).values.cumsum(1) < total[:, None] / 2).sum(1) + (total > 0)
     height, width = maps.shape[1:]
@@ -321,7 +321,7 @@ def grid(title: str, text: str, columns: list[Column | None], names: list[str], 
 def image_columns(
     title: str, text: str, rows: list[tuple[str, list[Panel]]], data: Data, chosen: Tensor, scale: Scale
 ) -> Section:
-    """The same of rows of panels that have names, below the images that they are of."""
+    """A section of named rows of panels, below the images that they belong to."""
     images = [photograph(image) for image in data.test_images[chosen]]
     panels = zip(images, *(panels for _, panels in rows), strict=True)
     columns = list(zip(class_names(data, data.test_labels[chosen]), panels, strict=True))

@@ -16,7 +16,7 @@ CONTROL_LINE = {"color": GREY, "linestyle": "--", "linewidth": 1}
 
 
 def read_control(csv: Path, facts: dict) -> list[Epoch]:
-    """The control beside a run's CSV; an empty list where there is none, or one that was not trained the same way."""
+    """The control beside a run's CSV; an empty list if there is none, or if it was not trained in the same way."""
     control = csv.parent / f"{facts.get('control')}.csv"
     return read_csv(control) if is_control(read_facts(control.with_suffix(".json")), facts) else []
 
@@ -48,14 +48,14 @@ def gain(history: list[Epoch], control: list[Epoch]) -> float:
 
 @default_style
 def plot_run(path: Path, csv: Path, history: list[Epoch], epochs: int, facts: dict) -> None:
-    """Loss and accuracy of one run, while training and on the test images, beside its control's where that is there.
+    """Loss and accuracy of one run, in training and on the test images, beside its control's if there is one.
 
-    Size and axes are the same for every run, so that plots can be flipped through like cards; only a run that
-    leaves the axes stretches them.
+    Size and axes are the same for every run, so that plots are easy to compare; only a run that leaves the axes
+    stretches them.
 
     Args:
         path: of the picture.
-        csv: the run's, beside which its control's is looked for.
+        csv: the run's; its control's is looked for in the same folder.
         epochs: where the axis ends.
     """
     beside = read_control(csv, facts)[: len(history)]

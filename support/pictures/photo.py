@@ -1,4 +1,4 @@
-"""What a trained network makes of a user's photos: the likeliest classes, and what its blocks attend to."""
+"""A trained network's answers for a user's photos: the likeliest classes, and what its blocks attend to."""
 
 import argparse
 import textwrap
@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
 from support.data.dataset import printable
-from support.data.image_tree import open_picture
+from support.data.image_tree import open_picture, read_picture
 from support.errors import UserError
 from support.pictures.attention import ask, attention, find_blocks, grad_cam, observe
 from support.pictures.attention_picture import (
@@ -39,7 +39,7 @@ DETAIL = 256  # pixels of a photo's side in the picture
 
 
 def ask_photos(options: argparse.Namespace, build: Callable[..., nn.Module]) -> None:
-    """Asks the trained run what `--photo` names, and draws `<run>.photo.png`.
+    """Asks the trained run about the photos of `--photo`, and draws `<run>.photo.png`.
 
     Raises:
         UserError: the run's files cannot be used, or a photo cannot be read.
@@ -56,10 +56,12 @@ def ask_photos(options: argparse.Namespace, build: Callable[..., nn.Module]) -> 
 
 
 def squares(file: Path) -> tuple[Tensor, Tensor]:
-    """The middle square of a photo as the picture shows it, and as the network sees it: (3, side, side) uint8 each."""
-    photo = open_picture(file, 2 * DETAIL)
-    sides = (ImageOps.fit(photo, (side, side), Image.BILINEAR) for side in (DETAIL, 32))
-    large, small = (torch.from_numpy(np.array(square)).permute(2, 0, 1) for square in sides)
+    """A photo as a square, as the picture shows it and as the network sees it: (3, side, side) uint8 each.
+
+    The network's is resized as in training: a photo that is not square is squeezed.
+    """
+    photo = open_picture(file, 2 * DETAIL).resize((DETAIL, DETAIL), Image.BILINEAR)
+    large, small = (torch.from_numpy(np.array(square)).permute(2, 0, 1) for square in (photo, read_picture(file)))
     return large, small
 
 
@@ -95,7 +97,7 @@ def draw_photos(model: nn.Module, facts: dict, files: Sequence[Path], path: Path
 def what_it_attends_to(
     model: nn.Module, large: Tensor, small: Tensor, labels: Tensor
 ) -> tuple[list[Column | None], Scale | None, str]:
-    """Columns of panels, the photos first, with the scale and the words for them; Grad-CAM of labels without blocks."""
+    """Columns of panels, the photos first, with their scale and text; Grad-CAM of the labels if there are no blocks."""
     blocks, _ = find_blocks(model, small)
     answers = ask(model, blocks, small, attention) if blocks else {}
     kinds = {kind: [given for block, given in answers.items() if block.kind == kind] for kind in TEXTS}

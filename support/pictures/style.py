@@ -1,4 +1,4 @@
-"""What all pictures share: matplotlib's own settings, colours, fonts, and PNGs that are whole."""
+"""What all pictures share: matplotlib's default settings, colours, fonts, and how they are saved."""
 
 import logging
 import warnings
@@ -13,12 +13,12 @@ WIDTH = 8.75  # inches: on a web page 840 pixels, 96 to the inch, so that 9 poin
 DPI = 160
 # the first comes with matplotlib; the others, where the system has them, have letters that the first lacks
 FONTS = ["DejaVu Sans", "Noto Sans CJK JP", "Microsoft YaHei", "Malgun Gothic", "Hiragino Sans GB", "Arial Unicode MS"]
-# a decorator: draws with matplotlib's own settings, whatever the user's are, and takes `$` as it stands
+# a decorator: draws with matplotlib's default settings, whatever the user's are, and takes `$` literally
 default_style = style.context(["default", {"text.parse_math": False, "font.size": 9, "font.family": FONTS}])
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # a font that is missing is no news to a user
 TEXT_GREY, GREY, GRID_GREY = "#555555", "#777777", "#DDDDDD"
 
-# By Okabe and Ito, which the colour-blind can tell apart. The order is the comparison's too.
+# Okabe and Ito's colours, which the colour-blind can tell apart. The comparison has the same order.
 COLOURS = {
     "CNN": "#000000",
     "Self-Attention": "#0072B2",
@@ -33,7 +33,7 @@ OTHER_COLOUR = "#8C564B"  # of scripts that are not in the list
 
 @default_style
 def save(figure: Figure, path: Path) -> None:
-    """Writes a PNG; letters that no font has become boxes."""
+    """Writes a PNG; letters that no font has are drawn as boxes."""
     with replacing(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(temporary, format="png")

@@ -1,1 +1,1 @@
-"""A run's life: its command line, its files, its settings of the process."""
+"""A run's command line, files and process settings."""

@@ -14,11 +14,11 @@ from support import terminal
 from support.errors import finish, in_cell
 
 PRECISIONS = ["fp32", "bf16", "tf32"]
-DATA_FOLDER = "data"  # where CIFAR-10 is downloaded to, unless another is given
+DATA_FOLDER = "data"  # where CIFAR-10 is downloaded to by default
 
 
 def number(kind: type, low: float, high: float, meaning: str) -> Callable[[str], float]:
-    """An argparse type: a number of a kind from low to high, or the refusal that says what it should be."""
+    """An argparse type: a number of a kind from low to high; others are refused as not being `meaning`."""
 
     def convert(text: str) -> float:
         try:
@@ -38,7 +38,7 @@ positive_float = number(float, sys.float_info.min, sys.float_info.max, "a number
 
 
 def find_device(name: str) -> torch.device:
-    """An argparse type: the device of that name, if it is there and can compute."""
+    """An argparse type: the device of that name, if it is usable."""
     typed = name
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -53,7 +53,7 @@ def find_device(name: str) -> torch.device:
 
 
 def writable_folder(name: str | Path) -> Path:
-    """An argparse type: the folder of that name, made if need be, after checking that it is writable."""
+    """An argparse type: the folder of that name, created if it is missing, after checking that it is writable."""
     folder = Path(name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def refuse_tf32(parser: Parser, options: argparse.Namespace) -> None:
-    """Ends the program where the device does not compute in TF32, and that was typed."""
+    """Ends the program if TF32 was typed and the device does not support it."""
     if options.precision != "tf32":
         return
     on_gpu = options.device.type == "cuda" and not torch.version.hip
@@ -97,20 +97,20 @@ def make_parser(name: str) -> Parser:
     value("--epochs", "passes over the training images", type=positive_int, default=100)
     value("--batch-size", "images in a training step", type=positive_int, default=64)
     value("--lr", "Adam's learning rate", type=positive_float, default=0.001)
-    value("--seed", "same seed, machine and number of threads: same result", type=non_negative_int, default=0)
+    seed = "random seed; with the same seed, machine and number of threads, results repeat"
+    value("--seed", seed, type=non_negative_int, default=0)
     value("--device", "auto: CUDA, else MPS, else CPU; or a torch device", type=find_device, default="auto")
-    precision = "bf16: autocast; tf32: fp32 in TF32, on NVIDIA GPUs since Ampere"
+    precision = "bf16: autocast; tf32: fp32 with TF32 products (NVIDIA Ampere or newer)"
     value("--precision", precision, choices=PRECISIONS, default="fp32")
-    data = (
-        "a folder with CIFAR-10, or to download it into; or an image tree, train/<class>/* and test/<class>/*; or the "
-    )
-    value("--data", f"{data}word shapes, for images that the program draws", default=DATA_FOLDER)
+    folders = "a folder with CIFAR-10 or to download it into, a folder with train/<class>/* and test/<class>/*"
+    value("--data", f"{folders}, or the word shapes for images that the program draws", default=DATA_FOLDER)
     value("--out", "output folder", type=writable_folder, default="plots")
-    switch("--control", "train the same network without the block, under the name that scripts with this network share")
+    switch("--control", "train the same network without the block; scripts with this network share its name")
     switch("--resume", "continue an interrupted run")
     switch("--look", "redraw a trained run's pictures without training")
-    value("--photo", "ask a trained run what up to eight photos show", type=Path, nargs="+", metavar="FILE", default=[])
-    switch("--no-graph", "on an NVIDIA GPU, train step by step, without a CUDA graph")
+    photo = "ask a trained run what up to eight photos show"
+    parser.add_argument("--photo", help=photo, type=Path, nargs="+", metavar="FILE", default=[])
+    switch("--no-graph", "on an NVIDIA GPU, train without a CUDA graph")
     return parser
 
 
@@ -126,10 +126,10 @@ def takes_block(build: Callable[..., torch.nn.Module]) -> bool:
 def parse(
     build: Callable[..., torch.nn.Module], control: str | None, name: str | None, argv: Sequence[str] | None
 ) -> argparse.Namespace:
-    """What the user typed, with further fields. Ends the program with status 2 where something typed cannot be.
+    """What the user typed, with further fields. Ends the program with status 2 if something typed is not valid.
 
     These are `typed`, the words; `program`, what came before them, or `call` in a notebook's cell; `run`, what is
-    trained, and `name`, that of its files; `control_name`, that of the control's, if any; `script`, a file, if any.
+    trained; `name` and `control_name`, the names of its files and of the control's, if any; `script`, a file, if any.
     """
     terminal.prepare_streams()
     if in_cell() and (name is None or argv is None):

@@ -54,7 +54,7 @@ def gather(options: argparse.Namespace, data: Data, model: nn.Module, build: Cal
 
 
 def processor() -> str | None:
-    """The processor's name, or else its kind, as far as the system tells."""
+    """The processor's name, or else its kind, if the system tells."""
     name = None
     try:
         if sys.platform == "linux":
@@ -69,7 +69,7 @@ def processor() -> str | None:
 
 
 def differences(facts: dict, others: dict, keys: Iterable[str]) -> list[str]:
-    """Those of the keys in which two runs differ; what only one of them knows differs, too."""
+    """Those of the keys in which two runs differ; a key that only one of them has counts, too."""
     return [key for key in keys if facts.get(key) != others.get(key)]
 
 
@@ -101,7 +101,7 @@ def why_no_control(facts: dict, options: argparse.Namespace, epochs: int) -> str
 
 def other_network(path: Path, control: dict, parameters: int) -> str:
     count = f"{path} has {control['parameters']:,} parameters, this script's network without its block {parameters:,}"
-    return f"{count}: give the control another name, where the script calls run"
+    return f"{count}: give the control another name in the script's call of run"
 
 
 def missing_control(facts: dict, options: argparse.Namespace, epochs: int) -> str | None:
@@ -123,7 +123,7 @@ def write_facts(path: Path, facts: dict) -> None:
 
 
 def read_facts(path: Path) -> dict:
-    """The facts in a JSON; none where the file is missing or of another kind."""
+    """The facts in a JSON; none if the file is missing or of another kind."""
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""What is kept of a run: its epochs, the files that hold them, and resuming from these with --resume or --look."""
+"""The record of a run: its epochs, the files that hold them, and going back to these with --resume or --look."""
 
 import argparse
 import io
@@ -47,7 +47,7 @@ def write_csv(path: Path, history: list[Epoch]) -> None:
 
 
 def read_csv(path: Path) -> list[Epoch]:
-    """The run in a CSV; an empty list where the file is missing or no run's."""
+    """The run in a CSV; an empty list if the file is missing or holds no run."""
     try:
         header, *rows = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines() if line]
         if tuple(header) != Epoch._fields:
@@ -60,11 +60,11 @@ def read_csv(path: Path) -> list[Epoch]:
 def load_checkpoint(
     path: Path, now: dict, same: Iterable[str], model: nn.Module, optimizer: torch.optim.Optimizer, advice: str
 ) -> tuple[list[Epoch], dict]:
-    """Puts weights and the optimiser's state back as `Record.save` left them; returns the history and the facts.
+    """Restores weights and the optimiser's state as `Record.save` left them; returns the history and the facts.
 
     Raises:
-        UserError: the file cannot be read, or the facts that `same` lists are others there than `now`; `advice` says
-            what to do then.
+        UserError: the file cannot be read, or differs from `now` in one of the facts that `same` lists; `advice`
+            says what to do then.
     """
     try:
         with zipfile.ZipFile(path) as parts:
@@ -73,7 +73,7 @@ def load_checkpoint(
         saved = torch.load(path, map_location="cpu", weights_only=True)  # runs no code that the file holds
         facts = saved.get("facts", {})
         if facts.keys() != now.keys():
-            raise UserError(f"{path} is of another version of this project: {advice}", 2)
+            raise UserError(f"{path} was written by another version of this project: {advice}", 2)
         for key in differences(facts, now, same):
             other = f"{key} {facts[key]}, not {now[key]}"
             raise UserError(f"{path} was trained with {other}: use the same value, or {advice}", 2)
@@ -83,7 +83,7 @@ def load_checkpoint(
             version = "perhaps of another version of this script"
             raise UserError(f"{path} has weights of another network, {version}: {advice}", 2) from error
         optimizer.load_state_dict(saved["optimizer"])
-        # fused Adam needs its moments in the weights' memory order, which another device may have had otherwise
+        # fused Adam needs its moments in the weights' memory order, which may have been another on another device
         for parameter, state in optimizer.state.items():
             for key in ("exp_avg", "exp_avg_sq"):
                 state[key] = torch.empty_like(parameter).copy_(state[key])
@@ -97,10 +97,10 @@ def load_checkpoint(
 
 
 class Record:
-    """A run's files in the folder `--out`, kept up to date epoch by epoch.
+    """A run's files in the folder `--out`, updated after every epoch.
 
     Used as a context: on entering, the run resumes from its checkpoint if the user wants that; on leaving by Ctrl-C,
-    it says how to continue.
+    it prints how to continue.
 
     Args:
         options: as `command_line.parse` gives them.
@@ -121,7 +121,7 @@ class Record:
             options.out / f"{options.name}.{kind}" for kind in ("pt", "csv", "json")
         )
         self.history: list[Epoch] = []
-        self.epochs = options.epochs  # that the run has when it is done
+        self.epochs = options.epochs  # that the run has when it is complete
         self.old: set[Path] = set()  # files that could not be brought up to date
 
     def __enter__(self) -> "Record":
@@ -132,10 +132,10 @@ class Record:
         return self
 
     def refuse_another_control(self) -> None:
-        """Scripts with the same network share a control's files, which another network is not to continue or replace.
+        """Scripts with the same network share a control's files; another network must not resume or replace them.
 
         Raises:
-            UserError: they are of another network on the same data.
+            UserError: they belong to another network on the same data.
         """
         there = read_facts(self.json)
         same_data = self.options.control and not differences(there, self.facts, DATA)
@@ -143,10 +143,10 @@ class Record:
             raise UserError(other_network(self.json, there, self.facts["parameters"]), 2)
 
     def go_back(self) -> None:
-        """To what the run's files hold, as far as the user wants that."""
+        """Restores what the run's files hold, if the user wants that."""
         options = self.options
         if options.look:
-            self.load(["script", *DATA], "train anew, without --look")  # however the network was trained
+            self.load(["script", *DATA], "train again, without --look")  # however the network was trained
             self.epochs = len(self.history)  # so there is nothing to train
             return
         remove_leftovers(options.out, options.name)
@@ -159,11 +159,11 @@ class Record:
             print(f"{self.checkpoint} not found: starting with epoch 1")
 
     def load(self, same: list[str], advice: str) -> None:
-        """Goes back to the checkpoint, whose facts are the run's, whatever is typed or on whatever machine now."""
+        """Goes back to the checkpoint. Its facts remain the run's, whatever is typed now and on whatever machine."""
         now = self.facts
         self.history, self.facts = load_checkpoint(self.checkpoint, now, same, self.model, self.optimizer, advice)
         if differences(self.facts, now, ["script_checksum"]):
-            print(f"{self.options.script} was edited after this run began; the run goes on with it as it is now")
+            print(f"{self.options.script} was edited after this run began; the run continues with the edited script")
         self.update(self.json, write_facts, self.facts)
 
     def __exit__(self, kind: type | None, error: BaseException | None, _) -> None:
@@ -176,14 +176,14 @@ class Record:
             print(f"Not up to date, since they could not be written: {', '.join(map(str, sorted(self.old)))}")
 
     def epochs_to_train(self) -> range:
-        """The numbers of the epochs that are missing, after --resume or without it; none with --look."""
+        """The numbers of the epochs that are still to be trained; none with --look."""
         return range(len(self.history) + 1, self.epochs + 1)
 
     def add(self, epoch: Epoch) -> None:
         """Saves an epoch and prints its line.
 
         Raises:
-            UserError: a loss is not finite; what the epochs before gave is kept.
+            UserError: a loss is not finite; the epochs before it are kept.
         """
         if not math.isfinite(epoch.train_loss + epoch.test_loss):
             kept = f"; the first {len(self.history)} epochs are saved in {self.options.out}" if self.history else ""
@@ -215,12 +215,12 @@ class Record:
             temporary.write_bytes(buffer.getvalue())
             if len(history) == 1:  # only now is there something to put in its place
                 self.set_earlier_run_aside()
-        self.history.append(epoch)  # which counts from here on, since it can be continued from
+        self.history.append(epoch)  # it counts from here on, since the run can be resumed from it
         self.update(self.csv, write_csv, self.history)
         self.update(self.json, write_facts, self.facts)
 
     def update(self, path: Path, write: Callable, *contents) -> None:
-        """Writes a file anew. One that another program has open, or another user owns, is tried again later."""
+        """Writes a file again. One that another program has open, or another user owns, is tried again later."""
         try:
             write(path, *contents)
             self.old.discard(path)
