@@ -10,9 +10,8 @@ the plain network is trained once for each seed. Each block is put into a copy o
 
 Runs go seed by seed. A complete run is added to two files in the folder `--out`: to `ResNet-18.csv`, a line for each
 epoch, and to `ResNet-18-facts.csv` (with `--insert`, to `ResNet-18-inserted.csv` and `ResNet-18-inserted-facts.csv`).
-A ResNet-8 has files of its own.
-Runs that are already in the files are skipped, so the same command continues. With `--minutes 9`, a run starts only if
-it would end within that time, were it as long as the longest so far.
+A ResNet-8 has files of its own. Runs that are already in the files are skipped: run the same command again to resume.
+With `--minutes 9`, a run starts only if it would end within that time, were it as long as the longest so far.
 
 A ResNet-18 needs a GPU, and has no numbers yet. An estimate, not a measurement: on an NVIDIA H100 or H200 an epoch
 takes 1 to 2 seconds, so the first command takes about half an hour and the second about 3 minutes. If there is less
@@ -181,7 +180,7 @@ def train(
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """A CSV's lines; none where it is not there."""
+    """A CSV's lines; none if it does not exist."""
     return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.exists() else []
 
 
@@ -195,7 +194,9 @@ def append(path: Path, header: Iterable, lines: list[Iterable]) -> None:
             with temporary.open("a", encoding="utf-8", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerows([header, *lines] if is_new else lines)
     except OSError as error:
-        raise UserError(f"cannot write {path} ({error}): fix the problem, then the same command continues") from error
+        raise UserError(
+            f"cannot write {path} ({error}): fix the problem, then run the same command again to resume"
+        ) from error
 
 
 def parse() -> argparse.Namespace:
@@ -207,13 +208,20 @@ def parse() -> argparse.Namespace:
     add("--insert", action="store_true", help="put the blocks into a trained network")
     add("--network", choices=NETWORKS, default="ResNet-18", help="default: ResNet-18")
     add("--blocks", nargs="+", choices=blocks, metavar="NAME", help=defaults)
-    add("--seeds", nargs="+", type=seed, default=[0], metavar="SEED", help="a run of each block for each")
-    add("--minutes", type=minutes, default=math.inf, help="for this command (default: as many as it needs)")
-    add("--epochs", type=count, default=16, help="from scratch (default: 16)")
+    add(
+        "--seeds",
+        nargs="+",
+        type=seed,
+        default=[0],
+        metavar="SEED",
+        help="every block is trained once per seed (default: 0)",
+    )
+    add("--minutes", type=minutes, default=math.inf, help="time limit for this command, in minutes (default: none)")
+    add("--epochs", type=count, default=16, help="epochs from scratch (default: 16)")
     add("--batch-size", type=count, help="default: 512, of a ResNet-8 128")
     add("--precision", choices=["bf16", "fp32"], default="bf16", help="default: bf16, by autocast")
-    add("--device", type=command_line.find_device, default="auto", help="as the scripts take it")
-    add("--data", default="data", help="as the scripts take it")
+    add("--device", type=command_line.find_device, default="auto", help="as for the scripts (default: auto)")
+    add("--data", default="data", help="as for the scripts (default: data)")
     add("--out", type=command_line.writable_folder, default="runs", help="the folder for the CSVs (default: runs)")
     options = parser.parse_args()
     options.batch_size = options.batch_size or BATCH_SIZES[options.network]
@@ -246,7 +254,7 @@ def main() -> None:
             if (name, str(seed)) in done:
                 continue
             if start + longest - began >= 60 * options.minutes:
-                print(f"Stopped before {name}, seed {seed}, for lack of time; the same command continues")
+                print(f"Stopped before {name}, seed {seed}, for lack of time. Run the same command again to resume.")
                 return
             set_seed(seed, epoch=0)
             if options.insert:

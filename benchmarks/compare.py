@@ -123,7 +123,7 @@ def examine(script: Path, data: Data, options: argparse.Namespace) -> Comparison
 
 
 def set_edited_aside(comparison: Comparison) -> None:
-    """Moves runs that may be of an earlier text of the script; the facts of the block's say of which text it was."""
+    """Moves runs that may be of an earlier version of the script; the facts of the block's runs say of which."""
     now = f"{zlib.crc32(comparison.script.read_bytes()):08x}"
     moved = []
     for kind in ("constant", "block"):  # the block's last, since its facts decide
@@ -137,7 +137,7 @@ def set_edited_aside(comparison: Comparison) -> None:
 
 
 def gains(ours: dict[int, list[Epoch]], theirs: dict[int, list[Epoch]], of: Callable) -> list[float]:
-    """What the first runs have more than the second with the same seeds."""
+    """The gains of the first runs over the second, for the seeds that both have."""
     return [of(ours[seed]) - of(theirs[seed]) for seed in ours if seed in theirs]
 
 
@@ -186,18 +186,18 @@ def sentence(comparison: Comparison, epochs: int, of: Callable) -> str:
     block = complete.pop("block")
     seeds, findings = len(gains(block, complete["control"], of)), []
     if seeds < 2:
-        return f"Nothing can be said of {name}: fewer than two of its seeds are complete."
+        return f"{name} cannot be judged: fewer than two of its seeds are complete."
     for kind, theirs in complete.items():
         if not (differences := gains(block, theirs, of)):
             continue
         finding = "better than" if statistics.mean(differences) > 0 else "worse than"
         if not excludes_zero(differences):
-            finding = "not told apart from" if any(differences) else "exactly as good as"
+            finding = "not distinguishable from" if any(differences) else "exactly as good as"
         findings.append(f"{finding} {'its control' if kind == 'control' else f'a {kind}'}")
     no_constant = (
         f" Its gates have no mean: {comparison.gates}." if comparison.gates and "constant" not in complete else ""
     )
-    return f"By these {seeds} seeds, {name} is {' and '.join(findings)}.{no_constant}"
+    return f"With these {seeds} seeds, {name} is {' and '.join(findings)}.{no_constant}"
 
 
 def panel(comparison: Comparison, epochs: int, steps: int) -> Panel:

@@ -74,6 +74,9 @@ APART = {
     "the block, over uniform weights": ("Self-Attention", "Self-Uniform"),
     "the block, over looking nowhere": ("Self-Attention", "Self-Local"),
 }
+INSERTED = {"no block": "none", "SE": "SE", "SE at scale 2": "SE-scale2", "SE, gradually": "SE-Gradually"}
+INSERTED |= {"CBAM": "CBAM", "4 * CBAM": "CBAM-times4", "CBAM, gradually": "CBAM-Gradually"}
+INSERTED |= {"Self-Attention": "Self", "Multi-Head Attention": "Multi-Head"}
 # what networks of the scripts' trunk are called in the ResNet
 IN_RESNET = {"Self-Attention": "Self", "Multi-Head Attention": "Multi-Head", "Self-Local": "Linear", TRUNK: "none"}
 IN_RESNET |= {network: gate for gate, (network, _) in GATES.items()}
@@ -204,14 +207,13 @@ def accuracies() -> str:
 def inserted() -> str:
     """Test accuracy of a trained network with a block put into it, and what it has over the one without."""
     runs, rows = read("ResNet-8-inserted"), []
-    gates = ["SE", "SE-scale2", "SE-Gradually", "CBAM", "CBAM-times4", "CBAM-Gradually"]
-    for network in ["none", *gates, "Self", "Multi-Head"]:
+    for label, network in INSERTED.items():
         cells = []
         for epoch in (0, 1, 3):
             over = [run[epoch].test_acc - runs["none"][seed][epoch].test_acc for seed, run in runs[network].items()]
             mean = statistics.mean(run[epoch].test_acc for run in runs[network].values())
             cells.append(f"{mean:.2f}" + (f" ({bold(over)})" if network != "none" else ""))
-        rows.append([network, *cells, str(len(runs[network]))])
+        rows.append([label, *cells, str(len(runs[network]))])
     return markdown(["trained ResNet-8, JPEG copy", "immediately", "after one epoch", "after three", "seeds"], rows)
 
 

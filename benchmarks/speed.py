@@ -111,7 +111,7 @@ def main() -> None:
     add("networks", nargs="*", metavar="NAME", help=f"default: all of {', '.join(NETWORKS)}")
     add("--data", default="shapes")
     add("--device", type=command_line.find_device, default="auto")
-    add("--precision", choices=command_line.PRECISIONS, default="fp32", help="of the project's loop")
+    add("--precision", choices=command_line.PRECISIONS, default="fp32", help="of the project's loop (default: fp32)")
     add("--workers", type=command_line.non_negative_int, default=2, help="of the tutorial's DataLoader (default: 2)")
     images = "images per epoch (default: 5000; small numbers favour the project)"
     add("--images", type=command_line.positive_int, default=5000, help=images)
@@ -119,13 +119,13 @@ def main() -> None:
     options = parser.parse_args()
     command_line.refuse_tf32(parser, options)
     if unknown := [name for name in options.networks if name not in NETWORKS]:
-        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(NETWORKS)}")
+        parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(NETWORKS)}")
     try:
         load_data(options.data)  # here for the sake of a plain error; each process loads its own
     except UserError as error:
         finish(str(error), error.status)
 
-    print("| network | tutorial, images/s | project, images/s | times faster | epoch over control's |")
+    print("| network | tutorial, images/s | project, images/s | speed-up | epoch over control's |")
     print("| --- | --- | --- | --- | --- |", flush=True)
     seconds, faster = {}, []
     for name in options.networks or NETWORKS:

@@ -134,7 +134,7 @@ def train(runs: list[Run], options: argparse.Namespace) -> dict[Path, str]:
 
 
 def plainly(main: Callable[[], None]) -> None:
-    """Runs a program that trains; whatever ends it, it leaves no process behind and says in a line what happened."""
+    """Runs a program that trains. However it ends, it leaves no process behind and prints one line that says why."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's way to stop it, taken as Ctrl-C
     try:
         main()

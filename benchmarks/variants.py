@@ -129,5 +129,5 @@ VARIANTS = {
 if __name__ == "__main__":
     name, *argv = sys.argv[1:] or [""]
     if name not in VARIANTS:
-        finish(f"give the name of a variant, then flags as for a script; there are {', '.join(VARIANTS)}", 2)
+        finish(f"give the name of a variant, then a script's flags; the variants are {', '.join(VARIANTS)}", 2)
     run(*VARIANTS[name], name, argv)

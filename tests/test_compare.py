@@ -69,7 +69,7 @@ def test_a_block_that_fails_fails_alone_and_an_edited_script_is_trained_anew(tre
     assert cells(said, "Nan")[0].startswith("failed: Nan.py: the loss of epoch 1 is not finite")
     assert cells(said, "Shape")[0].startswith("failed: RuntimeError: mat1 and mat2 shapes")
     assert len(re.findall(r"\| a linear layer in its place \| [+-]\d+\.\d\d \|", said)) == 3
-    assert "Nothing can be said of Nan: fewer than two of its seeds are complete." in said
+    assert "Nan cannot be judged: fewer than two of its seeds are complete." in said
 
     write("Gate", "x * self.gate(x)[:, :, None, None]", GATE)
     status, said, errors = typing("Same.py", "Gate.py", seeds=2)
@@ -114,7 +114,7 @@ def test_blocks_in_a_resnet(tree, here, started, monkeypatch, capsys):  # noqa: 
     ("accuracies", "says"),
     [
         ([60, 62, 61], "better than its control and better than a linear layer"),
-        ([50, 52, 51], "not told apart from its control and not told apart from a linear layer"),
+        ([50, 52, 51], "not distinguishable from its control and not distinguishable from a linear layer"),
         ([10, 12, 11], "worse than its control and worse than a linear layer"),
     ],
 )
@@ -143,7 +143,7 @@ def test_what_the_table_says(accuracies, says, tree, here, started, monkeypatch,
     assert cells(said, "Mine")[0].startswith(f"{gain:+.2f} ± ") and cells(said, "Mine")[1] == f"{mine - control:+,}"
     assert cells(said, "Mine")[2].startswith("1.3")
     assert cells(said, "Mine over the linear layer")[0].startswith(f"{statistics.mean(accuracies) - 154 / 3:+.2f} ± ")
-    assert f"By these 3 seeds, Mine is {says}." in said and "mean of the last 10 epochs" in said
+    assert f"With these 3 seeds, Mine is {says}." in said and "mean of the last 10 epochs" in said
 
 
 def test_scripts_that_cannot_be_compared(tree, here, started, monkeypatch, capsys):  # noqa: F811

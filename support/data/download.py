@@ -30,7 +30,7 @@ FAULTS = (URLError, HTTPException, SSLError, TimeoutError, ConnectionError, Runt
 
 
 def download(folder: Path) -> None:
-    """Puts CIFAR-10 into a folder: extracts its archive, which it fetches unless it is there whole.
+    """Puts CIFAR-10 into a folder: extracts its archive, which it downloads unless a complete one is there.
 
     Raises:
         UserError: no mirror delivers the archive.
@@ -40,7 +40,7 @@ def download(folder: Path) -> None:
     with FileLock(folder / "cifar-10.lock"):  # of two scripts started at the same time, one downloads
         with suppress(RuntimeError):
             CIFAR10(folder)
-            return  # since the other one has meanwhile
+            return  # the other script has downloaded it meanwhile
         if not check_integrity(archive, CIFAR10.tgz_md5):
             fetch(archive)
         print(f"Extracting {archive}", flush=True)

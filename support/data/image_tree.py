@@ -35,7 +35,7 @@ def refuse_foreign_folder(folder: Path) -> None:
     others = [name for name in names if not name.startswith("cifar-10")]
     if others and not {"cifar-10-batches-py", "cifar-10-python.tar.gz"}.intersection(names):
         raise UserError(
-            f"--data {folder}: has {', '.join(others[:3])}, but neither train and test (in small letters) nor "
+            f"--data {folder}: has {', '.join(others[:3])}, but neither train and test (lower case) nor "
             "cifar-10-batches-py; give the folder that holds those, or an empty one to download CIFAR-10 into",
             2,
         )
@@ -50,7 +50,7 @@ def find_pictures(split: Path, skipped: Counter[str]) -> dict[str, list[Path]]:
     readable = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     classes = {}
 
-    def fail(error: OSError) -> None:  # a folder that may not be read would else be taken for an empty one
+    def fail(error: OSError) -> None:  # an unreadable folder would otherwise be taken for an empty one
         raise error
 
     for place in filter(lambda path: is_visible(path.name), split.iterdir()):
@@ -86,7 +86,7 @@ def read_tree(folder: Path) -> Data:
     train, test = find("train"), find("test")
     if kinds := [f"{count:,} {kind}" for kind, count in skipped.most_common() if count]:
         more = ", ..." if len(kinds) > 5 else ""
-        print(f"not read: {', '.join(kinds[:5])}{more} (convert pictures such as HEIC to JPEG)", flush=True)
+        print(f"Skipped: {', '.join(kinds[:5])}{more} (convert pictures such as HEIC to JPEG)", flush=True)
     empty = [folder / "train" / name for name in train if not train[name]]
     if len(train) < 2:
         raise UserError(f"--data {folder}: train needs a folder for each of at least two classes", 2)
@@ -141,7 +141,7 @@ def open_picture(path: Path, side: int) -> Image.Image:
             if deep:
                 image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
             if image.mode[0] in "IF":  # nothing says which of its numbers is white
-                raise ValueError(f"its pixels are of the kind {image.mode!r}: save it with 8 bits a channel")
+                raise ValueError(f"its pixels have the mode {image.mode!r}: save it with 8 bits per channel")
             has_alpha_palette = image.mode == "P" and image.palette.mode == "RGBA"
             if image.mode[-1] in "Aa" or "transparency" in image.info or has_alpha_palette:
                 image = image.convert("RGBA")  # convert("RGB") would show the colour that transparency hides

@@ -1,4 +1,4 @@
-"""A training step as a CUDA graph, whose kernels start together, and not one by one from Python."""
+"""A training step as a CUDA graph: its kernels start together, not one by one from Python."""
 
 from collections.abc import Callable
 

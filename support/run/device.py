@@ -30,7 +30,7 @@ def tuned(model: nn.Module, device: torch.device, precision: str) -> AbstractCon
 
 @contextmanager
 def fast_cpu(model: nn.Module, device: torch.device, precision: str) -> Iterator[None]:
-    """Keeps freed memory in the process, for good, and picks the faster kernel for attention.
+    """Keeps freed memory in the process permanently, and picks the faster kernel for attention.
 
     Linux's C library would return the memory of freed tensors to the system and fetch it again, page by page,
     in every step: up to a quarter of a step's time. Other systems and a notebook's kernel are left as they are.
