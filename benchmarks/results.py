@@ -65,6 +65,7 @@ TRUNK, STN_TRUNK = "CNN-32-64-128", "CNN-64-128"
 ATTENTION = {name: (name, TRUNK) for name in ("Self-Attention", "Multi-Head Attention")}
 GATES = {gate: (f"{gate}-Attention", TRUNK) for gate in ("SE", "ECA", "CBAM")}
 SCALED = {f"{gate} at scale 2": (f"{gate}-scale2", TRUNK) for gate in GATES}
+BY_SCALE = {f"{gate}, scale 2 over 1": (f"{gate}-scale2", f"{gate}-Attention") for gate in GATES}
 STN = {"STN": ("STN-Attention", STN_TRUNK)}
 FURTHER = {"STN with slope 0": ("STN-slope0", STN_TRUNK), "a third stage, without a block": (TRUNK, "CNN")}
 APART = {
@@ -284,7 +285,7 @@ def tables() -> list[str]:
         accuracies(),
         table_of_gains("block", ATTENTION | GATES | STN | FURTHER),
         table_of_gains("self-attention", APART),
-        table_of_gains("gate", {"constant 1/2": ("Half", TRUNK)} | GATES | SCALED),
+        table_of_gains("gate", {"constant 1/2": ("Half", TRUNK)} | GATES | SCALED | BY_SCALE),
         inserted(),
         costs(),
         beside_the_published(),
