@@ -96,13 +96,13 @@ def test_more_epochs_later_are_the_same_as_at_once(script, precision, tree, tmp_
 
 
 def test_resuming_a_finished_run_restores_its_files(plots, stopped, tree, tmp_path):
-    """From a renamed copy of its data, too."""
-    shutil.copytree(tree, tmp_path / "renamed")
+    """From a copy of its data elsewhere, too."""
+    copy = shutil.copytree(tree, tmp_path / "copy" / tree.name)
     for file in ("CNN.csv", "CNN.json", "comparison.png"):
         (plots / file).unlink()
-    result = run("CNN", "--data", "renamed", "--epochs", 2, *FLAGS, "--resume", cwd=tmp_path, curves=True)
+    result = run("CNN", "--data", copy, "--epochs", 2, *FLAGS, "--resume", cwd=tmp_path, curves=True)
     assert result.status == 0 and "Epoch [" not in result.out
-    assert contents(plots) | {"comparison.png": b""} == contents(stopped) | {"comparison.png": b""}  # of another title
+    assert contents(plots) == contents(stopped)
 
 
 def test_resuming_an_edited_script_says_so_and_goes_on(tree, tmp_path):
