@@ -9,7 +9,7 @@ from torch import nn
 
 from common import CNN, load_data
 from support.data.dataset import normalize
-from support.pictures.attention import ask, check_blocks, corners, find_blocks, grad_cam, statistics
+from support.pictures.attention import ask, check_blocks, corners, find_blocks, statistics
 from support.pictures.attention_picture import draw_figure
 
 
@@ -117,27 +117,6 @@ def test_the_drawn_frame_is_the_block_s(data):
     np.testing.assert_allclose(shown(seen), expected, atol=0.51)
 
 
-class Linear(nn.Module):
-    """A network of known gradients: the score of class k sums w[k, c] times channel c's map."""
-
-    def __init__(self):
-        super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, 5, 8, stride=8), nn.Softplus())
-        self.w = nn.Parameter(torch.rand(3, 5) - 0.5)
-
-    def forward(self, x):
-        return self.features(x).sum((2, 3)) @ self.w.T
-
-
-def test_grad_cam_is_its_formula(data):
-    torch.manual_seed(0)
-    model, images = Linear(), data.test_images[::3]
-    cams, maps = grad_cam(model, images, torch.arange(3)), model.features(normalize(images))
-    for k in range(3):
-        cam = torch.einsum("c,chw->hw", model.w[k], maps[k]).relu().detach()
-        torch.testing.assert_close(cams[k], cam / cam.max(), rtol=1e-4, atol=1e-6)
-
-
 class Own(nn.Module):
     """A user's block whose `method` returns what `answer` makes of x."""
 
@@ -151,12 +130,10 @@ class Own(nn.Module):
 
 UNFIT = {
     "a gate for each element": ("gate", lambda x: x, "returns (2, 8, 8, 8); wanted for (N, C, H, W): (N, C), (N, C, 1"),
-    "two inputs": ("gate", lambda g, x: x, "raises TypeError"),
     "a tuple": ("gate", lambda x: (x, x), "returns a tuple; wanted"),
     "pooled keys": ("weights", lambda x: torch.ones(len(x), 64, 16) / 16, "returns (2, 64, 16); wanted"),
     "scores": ("weights", lambda x: torch.ones(len(x), 64, 64), "with rows that sum to 1"),
     "an error": ("theta", lambda x: 1 / len(x[:0]), "raises ZeroDivisionError (division by zero)"),
-    "angles": ("theta", lambda x: x.mean((1, 2, 3)), "returns (2,); wanted for (N, C, H, W): (N, 2, 3)"),
 }
 
 

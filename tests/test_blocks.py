@@ -24,8 +24,6 @@ from torch.nn import functional as F
 every_scale = pytest.mark.parametrize("scale", [1, 2])
 MAPS = maps(2, 16, 5, 3).double()
 
-# ---- the formulas, in float64, written out from the weights --------------------------------------------
-
 
 def tokens(x):
     return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, x.shape[1])
@@ -96,11 +94,9 @@ def test_cbam_is_its_formula(scale):
     torch.testing.assert_close(block(x), torch.einsum("nchw,nhw->nchw", z, spatial))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "activation"), [({"slope": 0}, F.relu), ({}, partial(F.leaky_relu, negative_slope=0.1))]
-)
-def test_stn_s_transform_is_its_formula(arguments, activation):
-    block, x = moved(STN, **arguments).double(), maps(2, 16, 32, 32).double()
+def test_stn_s_transform_is_its_formula():
+    block, x = moved(STN).double(), maps(2, 16, 32, 32).double()
+    activation = partial(F.leaky_relu, negative_slope=0.1)
     conv1, conv2, hidden = (m for m in block.localisation if isinstance(m, nn.Conv2d | nn.Linear))
     y = F.max_pool2d(activation(F.conv2d(x, conv1.weight, conv1.bias, padding=1)), 2)
     y = F.max_pool2d(activation(F.conv2d(y, conv2.weight, conv2.bias, padding=1)), 2)
@@ -114,9 +110,6 @@ def test_stn_samples_along_torch_s_own_grid():
     block, x = moved(STN).double(), maps(2, 16, 33, 12).double()
     grid = F.affine_grid(block.theta(x), [*x.shape], align_corners=False)
     torch.testing.assert_close(block(x), F.grid_sample(x, grid, align_corners=False))
-
-
-# ---- what holds for every block --------------------------------------------------------------------------
 
 
 def every_matrix(network: nn.Module) -> None:
@@ -158,11 +151,8 @@ def test_any_map(make):
     ("make", "says"),
     [
         (lambda: SelfAttention(20), "reduction.*8.*positive divisor.*20"),
-        (lambda: SelfAttention(4), "8.*divisor.*4"),
         (lambda: MultiHeadAttention(18), "num_heads.*4.*positive divisor.*18"),
-        (lambda: MultiHeadAttention(32, 0), "0.*positive divisor"),
         (lambda: SEAttention(16, 0), "reduction.*0.*positive"),
-        (lambda: CBAM(16, 0), "0.*positive"),
         (lambda: CBAM(16, kernel_size=2), "2.*odd"),
         (lambda: ECAAttention(0), "channels.*0.*positive"),
         (lambda: ECAAttention(16, 4), "4.*odd"),

@@ -15,15 +15,11 @@ from common import CNN, evaluate, load_data, set_seed, train_epoch
 from support.data.dataset import checksum
 from support.data.shapes import draw_shapes
 
-# ---- the trunk -----------------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
         ({"widths": ()}, "one to five"),
-        ({"widths": (8,) * 6}, "one to five"),
-        ({"widths": (8, 0)}, r"widths \(8 0\)"),
         ({"hidden": 0}, r"hidden \(0\)"),
         ({"dropout": 1.0}, r"dropout \(1.0\)"),
     ],
@@ -31,9 +27,6 @@ from support.data.shapes import draw_shapes
 def test_trunk_refuses_what_it_cannot_be(wrong, says):
     with pytest.raises(ValueError, match=says):
         CNN(**wrong)
-
-
-# ---- train and test ------------------------------------------------------------------------------------
 
 
 def test_a_seed_orders_the_images_alike_in_every_script():
@@ -108,9 +101,6 @@ def test_a_pass_waits_for_nothing_and_stays_on_its_device(name, monkeypatch):
     assert evaluate(network, images, labels) == (1, 128)
 
 
-# ---- datasets in memory --------------------------------------------------------------------------------
-
-
 def test_every_pixel_and_label_counts_in_the_checksum():
     data = draw_shapes(20, 10)
     sums = {checksum(data)}
@@ -129,8 +119,6 @@ def test_shapes_are_the_same_every_time_and_each_is_drawn_once():
     everything = torch.cat([data.train_images, data.test_images]).flatten(1)
     assert len(everything.unique(dim=0)) == 60  # so none of the test images is in training
 
-
-# ---- imports -------------------------------------------------------------------------------------------
 
 FLOORS = ["support", "support.data", "support.run", "support.pictures", "common"]  # from the lowest
 

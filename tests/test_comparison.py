@@ -35,9 +35,6 @@ def figures(monkeypatch):
     return figures
 
 
-# ---- one run -------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def plot(tmp_path, figures):
     """Plots a run beside the control's files in its folder, and returns the figure."""
@@ -84,14 +81,10 @@ def test_every_point_and_the_title_of_a_long_name_lie_within_the_picture(plot):
             assert low <= min(values) and max(values) <= high
 
 
-# ---- a folder's runs -------------------------------------------------------------------------------------
-
 HEADER = "epoch,train_loss,train_acc,test_loss,test_acc,seconds\n"
 ODD_FILES = {  # in place of a CSV
     "other columns": b"name,price\nbread,2\n",
     "too few columns": f"{HEADER}1,2.0\n".encode(),
-    "no numbers": f"{HEADER}1,a,b,c,d,e\n".encode(),
-    "header alone": HEADER.encode(),
     "latin 1": b"caf\xe9",
 }
 ODD_FACTS = {"half of them": b'{"data": "tiny tree"', "a list": b"[1, 2]", "deep": b"[" * 100_000}  # of a JSON

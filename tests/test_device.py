@@ -46,9 +46,6 @@ def test_deterministic_kernels_alone_where_there_are(kind, mode, capsys):
     assert capsys.readouterr().out == (says if mode == 1 else "")
 
 
-# ---- the way back from a CUDA graph --------------------------------------------------------------------
-
-
 def train(step):
     set_seed(0, epoch=0)
     model = CNN((8, 16), hidden=16)

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import ATTENTION, Process, check_refused, posix, run
+from helpers import ATTENTION, Process, run
 
 from common import load_data
 from support.errors import UserError
@@ -172,22 +172,6 @@ def test_when_every_mirror_fails_it_says_why_and_what_to_do(archive, server, tmp
     for line, mirror in zip(said, mirrors, strict=True):
         assert line.startswith(f"  {mirror}: ") and len(line) > len(mirror) + 6  # its reason
     assert last.startswith(f"Put {LEFT[1]} into {tmp_path / 'data'}, or ") and "--data shapes" in last
-
-
-def small_disk(archive: tuple[Path, dict], mirrors: list[str]) -> None:
-    """Makes writing fail in the middle of the archive."""
-    import resource
-
-    expect(archive, mirrors)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
-
-@posix
-def test_a_full_disk_ends_the_download(archive, server, tmp_path):
-    mirrors = [server.url("good"), server.url("wrong")]
-    result = run("CNN", cwd=tmp_path, prepare=partial(small_disk, archive, mirrors))
-    check_refused(result, "fix this, then start again", 1)
-    assert server.requests == ["/good"] and names(tmp_path / "data") == LEFT[2:]
 
 
 def test_of_two_scripts_started_at_the_same_time_one_downloads(archive, server, tmp_path):

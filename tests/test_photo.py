@@ -77,9 +77,7 @@ def test_a_trained_run_answers_without_its_data(plots, stripes, tmp_path):
 WRONG = {
     "no run": ("nothing", ["my stripes.png"], "no checkpoint nothing/Self-Attention.pt: train first, without --photo"),
     "no file": ("plots", ["no.png"], "--photo no.png: file not found"),
-    "a folder": ("plots", ["plots"], "--photo plots: is a folder: give files"),
     "nine": ("plots", 9 * ["my stripes.png"], "--photo takes up to eight files, not 9"),
-    "no picture": ("plots", ["my stripes.png", "plots/Self-Attention.csv"], "cannot read the picture plots/Self-Atten"),
     "no class names": ("plots", ["my stripes.png"], "Self-Attention.json has no class names: write it again with --lo"),
 }
 

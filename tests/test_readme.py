@@ -45,37 +45,28 @@ def recipe(listed: str, block: str) -> nn.Module:
 
 
 @pytest.mark.parametrize("block", ["SEAttention", "ECAAttention", "CBAM"])
-def test_the_recipe_for_gates(block):
+def test_the_recipe_for_gates_and_the_one_for_pretrained_networks(block):
     network = recipe("SEAttention", block)
     gates = [module for module in network.modules() if type(module).__name__ == block]
     assert len(gates) == 8 and {getattr(gate, "channel", gate).scale for gate in gates} == {2}
     network(SMALL).sum().backward()
+    names, network = {}, resnet18(num_classes=10).eval()
+    exec(example("class Gradually", USING), names)
+    before = network(SMALL)
+    for part in network.layer4:
+        part.bn2 = nn.Sequential(part.bn2, names["Gradually"](BLOCKS[block](512)))
+    assert network.eval()(SMALL).equal(before)
+    network(SMALL).sum().backward()
+    assert all(m.alpha.grad is not None for m in network.modules() if isinstance(m, names["Gradually"]))
 
 
 @pytest.mark.parametrize("block", ["SelfAttention", "MultiHeadAttention"])
 def test_the_recipe_for_attention_leaves_the_network_as_it_was(block):
-    torch.manual_seed(0)
-    plain = resnet18(num_classes=10).eval()
-    network = recipe("SelfAttention", block).eval()
-    attention = network.layer3[1]
-    network.layer3 = network.layer3[0]
+    plain, network = resnet18(num_classes=10).eval(), recipe("SelfAttention", block).eval()
+    network.layer3, attention = network.layer3
     network.load_state_dict(plain.state_dict())
     network.layer3 = nn.Sequential(network.layer3, attention)
     assert type(attention).__name__ == block and network(SMALL).equal(plain(SMALL))
-
-
-@pytest.mark.parametrize("gate", ["SEAttention", "ECAAttention", "CBAM"])
-def test_wrapped_gates_leave_a_pretrained_network_as_it_was(gate):
-    names = {}
-    exec(example("class Gradually", USING), names)
-    torch.manual_seed(0)
-    network = resnet18(num_classes=10).eval()
-    before = network(SMALL)
-    for block in network.layer4:
-        block.bn2 = nn.Sequential(block.bn2, names["Gradually"](BLOCKS[gate](512)))
-    assert network.eval()(SMALL).equal(before)
-    network(SMALL).sum().backward()
-    assert all(m.alpha.grad is not None for m in network.modules() if isinstance(m, names["Gradually"]))
 
 
 def test_learned_weights_load(finished, monkeypatch, capsys):
@@ -104,9 +95,6 @@ def test_the_lesson_quotes_the_scripts(script):
         assert quoted in source, quoted
 
 
-# ---- numbers -------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_parameters_are_those_of_the_table(script):
     parameters = sum(parameter.numel() for parameter in load(script).build(num_classes=10).parameters())
@@ -132,9 +120,6 @@ def test_the_chinese_readme_has_the_same_code_and_intervals():
     for pattern in (r"^```.*?^```", r"[+-]\d+\.\d\d ± \d+\.\d\d"):
         english, chinese = (re.findall(pattern, text, re.DOTALL | re.MULTILINE) for text in (README, CHINESE))
         assert sorted(english) == sorted(chinese)
-
-
-# ---- commands and links --------------------------------------------------------------------------------
 
 
 def commands() -> list[str]:

@@ -27,7 +27,6 @@ def test_the_measure_is_the_mean_of_the_last_ten_epochs_but_at_most_half(accurac
     "differences, text, excluded",
     [
         ([], "-", False),
-        ([1.234], "+1.23", False),
         ([1, 2, 3], "+2.00 ± 2.48", False),  # 4.303 of Student's t with two degrees of freedom, times 1, over root 3
         ([5.0, 5.0], "+5.00 ± 0.00", True),
         ([-0.001, -0.002], "+0.00 ± 0.01", False),
@@ -114,10 +113,8 @@ def test_a_finished_run_is_taken_in_once(runs, tmp_path, capsys):
     "wrong, said",
     [
         ({"checksum": "0"}, "checksum 0"),
-        ({"lr": 0.1}, "lr 0.1"),
         ({"script": "Mine"}, "is Mine"),
         ({"accuracies": (70.0,) * 19}, "19 of 20 epochs"),
-        ({"where": "seed1"}, "with seed 3"),
         ({"where": "seed1", "seed": 1}, "is there already, with other numbers"),
     ],
 )
