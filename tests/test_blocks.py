@@ -21,6 +21,8 @@ from copied import (
 from torch import nn
 from torch.nn import functional as F
 
+from common import CNN
+
 every_scale = pytest.mark.parametrize("scale", [1, 2])
 MAPS = maps(2, 16, 5, 3).double()
 
@@ -158,6 +160,9 @@ def test_any_map(make):
         (lambda: ECAAttention(16, 4), "4.*odd"),
         (lambda: SpatialAttention(0), "0.*positive odd"),
         (lambda: STN(0), "channels.*0.*positive"),
+        (lambda: CNN(()), "one to five"),
+        (lambda: CNN(hidden=0), r"hidden \(0\)"),
+        (lambda: CNN(dropout=1.0), r"dropout \(1.0\)"),
     ],
 )
 def test_refuses_senseless_arguments(make, says):

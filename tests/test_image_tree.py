@@ -86,9 +86,8 @@ def test_a_class_has_one_name_in_whatever_form_it_is_written(tmp_path):
     for split, *names in (("train", "ant", "caf\u00e9"), ("test", "ant", "cafe\u0301")):
         for label, name in enumerate(names):
             save_grey(tmp_path / split / name / "1.png", label)
-    save_grey(tmp_path / "train" / os.fsdecode(b"d\xe9j\xe0 vu") / "1.png", 2)  # no UTF-8
     data = load_data(str(tmp_path))
-    assert data.classes == ["ant", "caf\u00e9", "d\N{REPLACEMENT CHARACTER}j\N{REPLACEMENT CHARACTER} vu"]
+    assert data.classes == ["ant", "caf\u00e9"]
     assert data.test_labels.tolist() == data.test_images[:, 0, 0, 0].tolist() == [0, 1]
 
 
