@@ -99,33 +99,16 @@ def test_odd_files_in_the_folder_stop_nothing_and_only_runs_on_the_same_data_are
     assert set(read_folder(plots, facts)) == {"CNN", "a renamed folder's data"}
 
 
-@pytest.fixture
-def drawn(tmp_path, figures):
-    """Draws the runs of a folder; returns the panels' titles, what their accuracy curves show, and the words above."""
-
-    def draw() -> tuple[list[str], list, str]:
-        comparison.plot_comparison(tmp_path / "comparison.png", read_folder(tmp_path, FACTS), "ants")
-        panels = figures[-1].axes[::2]
-        shown = [(list(axes.lines[-1].get_xdata()), axes.lines[-1].get_marker()) for axes in panels]
-        return [axes.get_title() for axes in panels], shown, figures[-1].texts[-1].get_text()
-
-    return draw
-
-
-def test_a_control_is_drawn_beside_its_runs_alone(tmp_path, drawn):
+def test_a_control_is_drawn_beside_its_runs_alone(tmp_path, figures):
     """The run that only serves as another's control has no panel of its own; one trained otherwise serves nobody."""
+
+    def titles() -> list[str]:
+        comparison.plot_comparison(tmp_path / "comparison.png", read_folder(tmp_path, FACTS), "ants")
+        return [axes.get_title() for axes in figures[-1].axes[::2]]
+
     for name in ("SE-Attention", "Mine", "CNN"):
         write(tmp_path, name, 30, 35)
     write(tmp_path, "CNN-32-64-128", 30, 32, 90, **CONTROL | {"seed": 7})
-    assert drawn()[0][:2] == [f"{name}\n35.00%\n(no matching control)" for name in ("CNN", "SE-Attention")]
+    assert titles()[:2] == [f"{name}\n35.00%\n(no matching control)" for name in ("CNN", "SE-Attention")]
     write(tmp_path, "CNN-32-64-128", 30, 32, 90, **CONTROL)
-    assert drawn()[0] == [f"{name}\nthis run: +3.00" for name in ("CNN", "SE-Attention", "Mine")]
-
-
-def test_the_axes_begin_late_in_long_runs_but_at_the_first_epoch_of_short_ones(tmp_path, drawn):
-    write(tmp_path, "Long", *[30] * 40)
-    _, [(epochs, _)], text = drawn()
-    assert epochs == list(range(3, 41)) and text.endswith("The axes begin at epoch 3.")
-    write(tmp_path, "Short", 30)
-    _, shown, text = drawn()
-    assert shown == [(list(range(1, 41)), "None"), ([1], "o")] and "axes begin" not in text
+    assert titles() == [f"{name}\nthis run: +3.00" for name in ("CNN", "SE-Attention", "Mine")]

@@ -1,6 +1,5 @@
 """`--photo`: a trained network's answer to a user's own photos."""
 
-import json
 import shutil
 
 import numpy as np
@@ -78,15 +77,11 @@ WRONG = {
     "no run": ("nothing", ["my stripes.png"], "no checkpoint nothing/Self-Attention.pt: train first, without --photo"),
     "no file": ("plots", ["no.png"], "--photo no.png: file not found"),
     "nine": ("plots", 9 * ["my stripes.png"], "--photo takes up to eight files, not 9"),
-    "no class names": ("plots", ["my stripes.png"], "Self-Attention.json has no class names: write it again with --lo"),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
 def test_what_cannot_be_asked_gets_one_line(case, plots, stripes, tmp_path):
     out, files, says = WRONG[case]
-    if case == "no class names":
-        facts = json.loads((plots / "Self-Attention.json").read_text(encoding="utf-8"))
-        (plots / "Self-Attention.json").write_text(json.dumps(facts | {"classes": None}))
     check_refused(run("Self-Attention", "--out", out, "--photo", *files, cwd=tmp_path), says)
     assert not list(tmp_path.rglob("*.photo.png"))

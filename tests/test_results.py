@@ -86,15 +86,19 @@ def test_gains_are_paired_by_seed_and_unfinished_runs_left_out(runs):
 FACTS = {"script": "SE-Attention", "seed": 3, "parameters": 5, "control": "CNN-32-64-128-shapes"} | results.SHAPES.facts
 
 
-def sweep(folder, where="seed3", accuracies=(70.0,) * 20, **facts):
+def sweep(folder, accuracies=(70.0,) * 20, **facts):
     """A sweep's folder with a run."""
-    (folder / where).mkdir(parents=True)
-    write_csv(folder / where / "SE-Attention-shapes.csv", history(*accuracies))
-    (folder / where / "SE-Attention-shapes.json").write_text(json.dumps(FACTS | facts), encoding="utf-8")
+    (folder / "seed3").mkdir(parents=True)
+    write_csv(folder / "seed3" / "SE-Attention-shapes.csv", history(*accuracies))
+    (folder / "seed3" / "SE-Attention-shapes.json").write_text(json.dumps(FACTS | facts), encoding="utf-8")
     return folder
 
 
-def test_a_finished_run_is_taken_in_once(runs, tmp_path, capsys):
+def test_a_run_is_taken_in_once_and_when_it_is_finished(runs, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        results.add_all(sweep(tmp_path / "too short", accuracies=(70.0,) * 19))
+    error = capsys.readouterr().err
+    assert "19 of 20 epochs" in error and "SE-Attention-shapes.json" in error and error.count("\n") == 1
     folder = sweep(tmp_path / "sweep", processor="Xeon, 2.5 GHz")
     results.add_all(folder)
     written = (runs / "shapes.csv").read_text(encoding="utf-8")
@@ -107,21 +111,3 @@ def test_a_finished_run_is_taken_in_once(runs, tmp_path, capsys):
     assert "was there already" in capsys.readouterr().out
     results.add_all(sweep(tmp_path / "continued", accuracies=(70.0,) * 21))  # the same run with one epoch more
     assert len(results.read("shapes")["SE-Attention"][3]) == 21 and len(results.read_all_facts("shapes")) == 1
-
-
-@pytest.mark.parametrize(
-    "wrong, said",
-    [
-        ({"checksum": "0"}, "checksum 0"),
-        ({"script": "Mine"}, "is Mine"),
-        ({"accuracies": (70.0,) * 19}, "19 of 20 epochs"),
-        ({"where": "seed1", "seed": 1}, "is there already, with other numbers"),
-    ],
-)
-def test_a_run_that_does_not_fit_is_refused_in_a_line(wrong, said, runs, tmp_path, capsys):
-    before = (runs / "shapes.csv").read_text(encoding="utf-8")
-    with pytest.raises(SystemExit):
-        results.add_all(sweep(tmp_path / "sweep", **wrong))
-    error = capsys.readouterr().err
-    assert said in error and "SE-Attention-shapes.json" in error and error.count("\n") == 1
-    assert (runs / "shapes.csv").read_text(encoding="utf-8") == before
