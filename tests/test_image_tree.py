@@ -105,7 +105,7 @@ def test_what_is_not_read_is_said_and_links_are_followed_but_not_in_circles(tmp_
     (folder / "train" / "cow" / "linked.png").symlink_to(folder / "train" / "bee" / "0000.png")
     (folder / "train" / "dog").symlink_to(folder / "train" / "ant")
     assert load_data(str(folder)).train_labels.tolist() == [0, 1, 2, 2, 3]
-    said = "not read: 3 .heic, 2 .mp4, 1 linked folder(s), 1 without an ending (convert pictures such as HEIC to JPEG)"
+    said = "Skipped: 3 .heic, 2 .mp4, 1 linked folder(s), 1 without an ending (convert pictures such as HEIC to JPEG)"
     assert capsys.readouterr().out.splitlines() == [said]
 
 
@@ -117,7 +117,7 @@ def truncate(path: Path) -> None:
 BAD_TREES = {  # what is done to a tree, and what the refusal says
     "a text": (lambda f: (f / "train/bee/x.png").write_text("hello"), "cannot read the picture {}/train/bee/x.png ("),
     "half a picture": (lambda f: truncate(f / "test/bee/x.png"), "cannot read the picture {}/test/bee/x.png ("),
-    "floats": (lambda f: Image.new("F", (9, 9)).save(f / "test/cow/x.tif"), "x.tif (its pixels are of the kind 'F'"),
+    "floats": (lambda f: Image.new("F", (9, 9)).save(f / "test/cow/x.tif"), "x.tif (its pixels have the mode 'F'"),
     "an empty class": (lambda f: (f / "train/dog").mkdir(), "no pictures in {}/train/dog"),
     "an unknown class": (lambda f: (f / "test/dog").mkdir(), "test has the class 'dog', which train lacks"),
     "no test": (lambda f: shutil.rmtree(f / "test"), "the folder test is missing"),

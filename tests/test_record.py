@@ -139,7 +139,7 @@ UNFIT = {  # what is typed, what is done to the checkpoint, and what the refusal
     "a bit": ([], flip_a_bit, "is damaged: start afresh"),
     "hostile": ([], lambda path: torch.save({"facts": Bomb()}, path), "is damaged: start afresh"),
     "a hostile pickle": ([], lambda path: path.write_bytes(pickle.dumps(Bomb())), "is damaged: start afresh"),
-    "another program's": ([], lambda path: torch.save({"weight": torch.ones(3)}, path), "of another version"),
+    "another program's": ([], lambda path: torch.save({"weight": torch.ones(3)}, path), "by another version"),
 }
 
 
