@@ -51,11 +51,13 @@ def check_whole(out: Path, name: str) -> int:
 @posix
 def test_killed_at_random_moments_and_resumed_to_the_digit(tree, tmp_path):
     flags = ["--data", tree, "--epochs", 8, "--batch-size", 16, "--resume"]
+    start = time.monotonic()
     assert run("CNN", *flags, "--out", "whole", cwd=tmp_path).status == 0
+    seconds = time.monotonic() - start
     rng, killed, done = random.Random(0), tmp_path / "killed", 0
     for _ in range(8):
         process = Process("CNN", *flags, "--out", killed, cwd=tmp_path)
-        deadline = time.monotonic() + rng.uniform(0.05, 0.6)
+        deadline = time.monotonic() + rng.uniform(0.1, 1) * seconds
         while time.monotonic() < deadline and check_whole(killed, "CNN") < 7:
             time.sleep(0.01)
         process.process.kill()
