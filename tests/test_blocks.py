@@ -21,10 +21,10 @@ from copied import (
 from torch import nn
 from torch.nn import functional as F
 
+from common import CNN
+
 every_scale = pytest.mark.parametrize("scale", [1, 2])
 MAPS = maps(2, 16, 5, 3).double()
-
-# ---- the formulas, in float64, written out from the weights --------------------------------------------
 
 
 def tokens(x):
@@ -64,7 +64,7 @@ def test_se_is_its_formula(scale):
 
 
 @every_scale
-@pytest.mark.parametrize("size", [1, 3, 5])
+@pytest.mark.parametrize("size", [1, 5])
 def test_eca_is_its_formula(size, scale):
     block = moved(ECAAttention, kernel_size=size, scale=scale).double()
     padded = F.pad(MAPS.mean((2, 3)), (size // 2, size // 2))
@@ -75,9 +75,7 @@ def test_eca_is_its_formula(size, scale):
 
 
 def test_eca_s_kernel_size_is_the_paper_s_unless_given():
-    for channels, size in ((1, 3), (16, 3), (64, 3), (127, 3), (128, 5), (512, 5), (2048, 7), (8192, 7)):
-        t = int((math.log2(channels) + 1) / 2)
-        assert size == max(3, t if t % 2 else t + 1)
+    for channels, size in ((1, 3), (64, 3), (127, 3), (128, 5), (2048, 7)):
         assert ECAAttention(channels).conv.kernel_size == (size,)
     assert ECAAttention(512, 3).conv.kernel_size == (3,)
 
@@ -98,25 +96,13 @@ def test_cbam_is_its_formula(scale):
     torch.testing.assert_close(block(x), torch.einsum("nchw,nhw->nchw", z, spatial))
 
 
-def test_scale_2_doubles_gate_and_output_to_the_digit():
-    x = maps(4, 16, 8, 8)
-    for make in (SEAttention, ECAAttention, ChannelAttention, lambda channels, **scale: SpatialAttention(**scale)):
-        published, doubled = moved(make), moved(make, scale=2)
-        gate = published.gate(x)
-        assert gate.min() > 0 and gate.max() < 1 and gate.std() > 0
-        assert doubled.gate(x).equal(2 * gate) and doubled(x).equal(2 * published(x))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "activation"), [({"slope": 0}, F.relu), ({}, partial(F.leaky_relu, negative_slope=0.1))]
-)
-def test_stn_s_transform_is_its_formula(arguments, activation):
-    block, x = moved(STN, **arguments).double(), maps(2, 16, 32, 32).double()
+def test_stn_s_transform_is_its_formula():
+    block, x = moved(STN).double(), maps(2, 16, 32, 32).double()
+    activation = partial(F.leaky_relu, negative_slope=0.1)
     conv1, conv2, hidden = (m for m in block.localisation if isinstance(m, nn.Conv2d | nn.Linear))
     y = F.max_pool2d(activation(F.conv2d(x, conv1.weight, conv1.bias, padding=1)), 2)
     y = F.max_pool2d(activation(F.conv2d(y, conv2.weight, conv2.bias, padding=1)), 2)
     h = activation(hidden(y.flatten(1)))
-    assert y.shape == (2, 10, 8, 8) and h.shape == (2, 32)
     change = torch.einsum("nk,ijk->nij", h, block.projection.view(2, 3, 32)) + block.offset.view(2, 3)
     torch.testing.assert_close(block.theta(x), torch.eye(2, 3) + change)
     torch.testing.assert_close(block.theta(x.repeat_interleave(3, 2).repeat_interleave(3, 3)), block.theta(x))
@@ -128,37 +114,10 @@ def test_stn_samples_along_torch_s_own_grid():
     torch.testing.assert_close(block(x), F.grid_sample(x, grid, align_corners=False))
 
 
-def test_weight_decay_pulls_stn_s_frame_to_the_whole_image():
-    block, x = moved(STN), maps(2, 16, 32, 32)
-    whole = torch.eye(2, 3).expand(2, 2, 3)
-    assert (block.theta(x) - whole).abs().max() > 0.01
-    for parameter in block.parameters():
-        parameter.data *= 1e-3  # what many steps of weight decay do
-    torch.testing.assert_close(block.theta(x), whole, atol=1e-4, rtol=0)
-
-
-# ---- what holds for every block --------------------------------------------------------------------------
-
-
-def every_layer(network: nn.Module) -> None:
-    def initialise(layer: nn.Module) -> None:
-        if isinstance(layer, nn.Linear | nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight)
-            nn.init.ones_(layer.bias)
-
-    network.apply(initialise)
-
-
 def every_matrix(network: nn.Module) -> None:
     for parameter in network.parameters():
         if parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)
-
-
-def every_bias(network: nn.Module) -> None:
-    for name, parameter in network.named_parameters():
-        if "bias" in name:
-            nn.init.zeros_(parameter)
 
 
 def every_attribute(network: nn.Module) -> None:
@@ -168,25 +127,18 @@ def every_attribute(network: nn.Module) -> None:
                 nn.init.normal_(getattr(module, name), 0, 0.02)
 
 
-@pytest.mark.parametrize("initialise", [None, every_layer, every_matrix, every_bias, every_attribute])
+@pytest.mark.parametrize("initialise", [lambda network: None, every_matrix, every_attribute])
 def test_starts_as_the_identity_whatever_initialises_the_network(initialise):
     x = maps(2, 16, 16, 8)  # powers of two, whose pixels' centres are exact
     for make in (SelfAttention, MultiHeadAttention, STN):
         network = nn.Sequential(make(16))
-        if initialise:
-            initialise(network)
+        initialise(network)
         assert network(x).equal(x)
 
 
 @every_block
-def test_gradients(make):
-    block, x = moved(make).double(), maps(1, 16, 4, 6).double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda x, *_: block(x), (x, *block.parameters()), fast_mode=True)
-
-
-@every_block
 def test_any_map(make):
-    for shape in ((1, 16, 8, 8), (3, 16, 5, 9), (2, 16, 33, 12), (0, 16, 8, 8), (1, 16, 1, 1), (2, 16, 1, 7)):
+    for shape in ((3, 16, 5, 9), (2, 16, 33, 12), (0, 16, 8, 8), (1, 16, 1, 1), (2, 16, 1, 7)):
         block, x = moved(make).double(), maps(*shape).double().requires_grad_()
         y = block(x)
         assert (y.shape, y.dtype) == (x.shape, torch.float64)
@@ -194,32 +146,31 @@ def test_any_map(make):
         channels_last = block.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))
         torch.testing.assert_close(channels_last, y)
         y.sum().backward()
+        assert all(parameter.grad is not None for parameter in block.parameters())
 
 
-def test_refuses_senseless_arguments():
-    for make, says in (
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
         (lambda: SelfAttention(20), "reduction.*8.*positive divisor.*20"),
-        (lambda: SelfAttention(4), "8.*divisor.*4"),
-        (lambda: SelfAttention(32, -8), "-8.*positive divisor"),
-        (lambda: SelfAttention(0), "8.*divisor.*0"),
         (lambda: MultiHeadAttention(18), "num_heads.*4.*positive divisor.*18"),
-        (lambda: MultiHeadAttention(32, 0), "0.*positive divisor"),
         (lambda: SEAttention(16, 0), "reduction.*0.*positive"),
-        (lambda: SEAttention(-16), "channels.*-16.*positive"),
-        (lambda: ChannelAttention(16, -1), "-1.*positive"),
-        (lambda: CBAM(16, 0), "0.*positive"),
-        (lambda: STN(0), "channels.*0.*positive"),
+        (lambda: CBAM(16, kernel_size=2), "2.*odd"),
         (lambda: ECAAttention(0), "channels.*0.*positive"),
         (lambda: ECAAttention(16, 4), "4.*odd"),
-        (lambda: ECAAttention(16, -1), "-1.*positive odd"),
         (lambda: SpatialAttention(0), "0.*positive odd"),
-        (lambda: CBAM(16, kernel_size=2), "2.*odd"),
-    ):
-        with pytest.raises(ValueError, match=says):
-            make()
+        (lambda: STN(0), "channels.*0.*positive"),
+        (lambda: CNN(()), "one to five"),
+        (lambda: CNN(hidden=0), r"hidden \(0\)"),
+        (lambda: CNN(dropout=1.0), r"dropout \(1.0\)"),
+    ],
+)
+def test_refuses_senseless_arguments(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()
 
 
-@pytest.mark.parametrize("channels", [1, 8, 24, 40, 72])
+@pytest.mark.parametrize("channels", [1, 8, 24, 40])
 def test_gates_take_any_number_of_channels(channels):
     """MobileNet and EfficientNet have such; the hidden layer then has C / 16 units, rounded down, at least one."""
     for block in (SEAttention(channels), ChannelAttention(channels), CBAM(channels), ECAAttention(channels)):

@@ -1,81 +1,19 @@
-"""The trunk, training and testing."""
+"""The trunk, training and testing, the datasets in memory, and what may import what."""
 
+import ast
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
-from helpers import NETWORKS, build, load, rows, run
+from helpers import NETWORKS, ROOT, SCRIPTS, build, load, rows, run
 from torch import nn
 from torch.nn import functional as F
 
 import common
 from common import CNN, evaluate, load_data, set_seed, train_epoch
-from support.data.dataset import normalize
+from support.data.dataset import checksum
 from support.data.shapes import draw_shapes
-
-# ---- the trunk -----------------------------------------------------------------------------------------
-
-PARAMETERS = {
-    "CNN": 545_098,
-    "CNN-32-64-128": 356_810,
-    "CNN-64-128": 2_175_626,
-    "Self-Attention": 382_652,
-    "Multi-Head Attention": 439_500,
-    "SE-Attention": 359_370,
-    "ECA-Attention": 356_816,
-    "CBAM-Attention": 359_566,
-    "STN-Attention": 2_197_290,
-}
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_parameters(name):
-    assert sum(parameter.numel() for parameter in build(name).parameters()) == PARAMETERS[name]
-
-
-def relu_before_pool(network: nn.Module) -> nn.Module:
-    """A two-stage trunk's layers, with the same weights, in the usual order and without dropout."""
-    conv1, conv2, fc1, fc2 = (layer for layer in network.modules() if hasattr(layer, "weight"))
-    stages = [conv1, nn.ReLU(), nn.MaxPool2d(2), conv2, nn.ReLU(), nn.MaxPool2d(2)]
-    return nn.Sequential(*stages, nn.Flatten(), fc1, nn.ReLU(), fc2)
-
-
-def test_trunk_is_relu_then_pool():
-    torch.manual_seed(0)
-    network, x = CNN((8, 16), hidden=12, num_classes=7).eval(), torch.randn(3, 3, 32, 32)
-    plain = relu_before_pool(network)
-    torch.testing.assert_close(network(x), plain(x))
-
-
-def test_trunk_places_blocks():
-    kinds = [type(layer).__name__ for layer in load("SE-Attention").build(10).features]
-    stage = ["Conv2d", "MaxPool2d", "ReLU"]
-    assert kinds == [*stage, *stage, "SEAttention", *stage, "SEAttention"]
-    assert [type(layer).__name__ for layer in load("STN-Attention").build(10).features] == [
-        "STN",
-        *stage,
-        *stage,
-    ]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "says"),
-    [
-        ({"widths": ()}, "one to five"),
-        ({"widths": (8,) * 6}, "one to five"),
-        ({"widths": (8, 0)}, r"widths \(8 0\)"),
-        ({"hidden": 0}, r"hidden \(0\)"),
-        ({"dropout": 1.0}, r"dropout \(1.0\)"),
-        ({"dropout": -0.1}, r"dropout \(-0.1\)"),
-        ({"dropout": float("nan")}, r"dropout \(nan\)"),
-    ],
-)
-def test_trunk_refuses_what_it_cannot_be(wrong, says):
-    with pytest.raises(ValueError, match=says):
-        CNN(**wrong)
-
-
-# ---- train and test ------------------------------------------------------------------------------------
 
 
 def test_a_seed_orders_the_images_alike_in_every_script():
@@ -94,8 +32,10 @@ def test_training_is_plain_adam_on_the_same_batches():
     """The fast loop against a plain one: contiguous maps, ReLU before pool, unfused Adam."""
     data = draw_shapes(640, 10)
     network = CNN((8, 16), hidden=16, dropout=0.0)
-    plain = relu_before_pool(network)
     start = {key: value.clone() for key, value in network.state_dict().items()}
+    conv1, conv2, fc1, fc2 = (layer for layer in network.modules() if hasattr(layer, "weight"))
+    stages = [conv1, nn.ReLU(), nn.MaxPool2d(2), conv2, nn.ReLU(), nn.MaxPool2d(2)]
+    plain = nn.Sequential(*stages, nn.Flatten(), fc1, nn.ReLU(), fc2)
     optimizer = torch.optim.Adam(plain.parameters(), lr=0.001, foreach=False)
     set_seed(0, epoch=1)
     expected = []
@@ -126,7 +66,7 @@ def test_means_are_exact(tree, tmp_path):
     network = load("CNN").build(len(data.classes)).eval()
     network.load_state_dict(torch.load(tmp_path / "plots" / "CNN.pt", weights_only=True)["model"])
     with torch.no_grad():
-        logits = torch.cat([network(normalize(image[None])) for image in data.test_images]).double()
+        logits = torch.cat([network(image[None] / 127.5 - 1) for image in data.test_images]).double()
     loss = -logits.log_softmax(1)[torch.arange(len(logits)), data.test_labels].mean().item()
     accuracy = 100 * (logits.argmax(1) == data.test_labels).double().mean().item()
     last = rows(tmp_path / "plots" / "CNN.csv")[-1].split(",")
@@ -146,3 +86,45 @@ def test_a_pass_waits_for_nothing_and_stays_on_its_device(name, monkeypatch):
     assert train_epoch(network, optimizer, images, labels, 64) == (2, 128)  # two batches
     assert all(parameter.grad is not None for parameter in network.parameters())
     assert evaluate(network, images, labels) == (1, 128)
+
+
+def test_the_drawn_shapes_are_always_the_same_and_every_pixel_and_label_counts():
+    data = draw_shapes(40, 20)
+    assert data.train_images.shape == (40, 3, 32, 32) and data.test_labels.bincount().tolist() == [2] * 10
+    everything = torch.cat([data.train_images, data.test_images]).flatten(1)
+    assert len(everything.unique(dim=0)) == 60  # so none of the test images is in training
+    sums = [checksum(data)]
+    for field in ("train_images", "train_labels", "test_images", "test_labels"):
+        changed = getattr(data, field).clone()
+        changed[(-1,) * changed.dim()] ^= 1
+        sums.append(checksum(data._replace(**{field: changed})))
+    assert len(set(sums)) == 5 and checksum(draw_shapes(40, 20)) == sums[0]
+
+
+FLOORS = ["support", "support.data", "support.run", "support.pictures", "common"]  # from the lowest
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file imports, within functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def floor(module: str) -> int:
+    """How high up a module of the project stands; everybody else's are at the bottom."""
+    return max((k for k, name in enumerate(FLOORS) if f"{module}.".startswith(f"{name}.")), default=0)
+
+
+def test_nothing_imports_from_further_up_and_a_script_brings_its_block_alone():
+    for path in [*(ROOT / "support").rglob("*.py"), ROOT / "common.py"]:
+        here = floor(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        for module in imports(path):
+            assert floor(module) <= here and module.partition(".")[0] not in ("benchmarks", "tests"), (path, module)
+    allowed = {"common.CNN", "common.run", "functools.partial", "math", "torch", "torch.nn", "torch.nn.functional"}
+    for script in SCRIPTS:
+        assert {"common.CNN", "common.run"} <= imports(ROOT / f"{script}.py") <= allowed, script

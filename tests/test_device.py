@@ -1,6 +1,7 @@
 """The settings of a device, and the way to a CUDA graph and back, as far as they show without a GPU."""
 
 from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,8 +10,8 @@ from torch import nn
 
 from common import CNN, set_seed, train_epoch, train_step
 from support.data.shapes import draw_shapes
-from support.run import cuda_graph
-from support.run.device import choose_kernels, memory_order, tuned
+from support.run.cuda_graph import GraphedStep
+from support.run.device import choose_kernels, tuned
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -27,78 +28,12 @@ def test_attention_on_a_cpu_avoids_the_fused_kernel_in_bf16_alone(precision, mon
 
 
 class Undetermined(nn.Conv2d):
+    """A layer that has no deterministic kernel."""
+
     def forward(self, x):
         if torch.get_deterministic_debug_mode() == 2:
             raise RuntimeError("the_kernel does not have a deterministic implementation, but you set ...")
         return super().forward(x)
-
-
-@pytest.mark.parametrize(("kind", "mode"), [(nn.Conv2d, 2), (Undetermined, 1)])
-def test_deterministic_kernels_alone_where_there_are(kind, mode, capsys):
-    model, before = kind(3, 1, 1), torch.get_deterministic_debug_mode()
-    try:
-        choose_kernels(model, CPU)
-        assert torch.get_deterministic_debug_mode() == mode and model.weight.grad is None  # a copy is tried
-    finally:
-        torch.set_deterministic_debug_mode(before)
-    says = "A resumed run may differ in the last digits: the_kernel does not have a deterministic implementation\n"
-    assert capsys.readouterr().out == (says if mode == 1 else "")
-
-
-def test_memory_order():
-    orders = [memory_order(device, precision) for device in (CPU, GPU) for precision in ("fp32", "bf16", "tf32")]
-    last, contiguous = torch.channels_last, torch.contiguous_format
-    assert orders == [last, last, last, contiguous, last, contiguous]
-
-
-# ---- a CUDA graph that only calls the step again -------------------------------------------------------
-
-
-class Generator:
-    def clone_state(self):
-        return self
-
-    def graphsafe_set_state(self, state):
-        pass
-
-
-@pytest.fixture
-def step(monkeypatch):
-    """A `GraphedStep` on the CPU, where PyTorch's part is played: a capture leaves no trace, a replay is a step."""
-    fork = torch.random.fork_rng
-
-    class Graph:
-        def replay(self):
-            for output, value in zip(step.outputs, train_step(*step.taken), strict=True):
-                output.copy_(value)
-
-    class Step(cuda_graph.GraphedStep):
-        def capture(self, model, optimizer, precision):
-            self.taken = model, optimizer, self.images, self.labels, precision
-            return super().capture(model, optimizer, precision)
-
-    @contextmanager
-    def capture(graph, stream):
-        model, optimizer, *_ = step.taken
-        moments = [value for state in optimizer.state.values() for value in state.values()]
-        tensors = [tensor.detach() for tensor in (*model.parameters(), *moments)]
-        before = [tensor.clone() for tensor in tensors]
-        yield
-        for tensor, value in zip(tensors, before, strict=True):
-            tensor.copy_(value)
-
-    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: fork([]))
-    for name, played in {
-        "default_generators": {None: Generator()},
-        "current_stream": lambda: None,
-        "Stream": lambda: None,
-        "stream": lambda stream: nullcontext(),
-        "CUDAGraph": Graph,
-        "graph": capture,
-    }.items():
-        monkeypatch.setattr(torch.cuda, name, played)
-    step = Step(train_step)
-    return step
 
 
 def train(step):
@@ -113,31 +48,45 @@ def train(step):
     return numbers, list(model.parameters()), optimizer
 
 
-def refuse(graph, stream):
-    raise RuntimeError("operation not permitted\nand more")
+def test_where_a_kernel_is_not_deterministic_it_is_said(capsys):
+    model, before = Undetermined(3, 1, 1), torch.get_deterministic_debug_mode()
+    try:
+        choose_kernels(model, CPU)
+        assert torch.get_deterministic_debug_mode() == 1 and model.weight.grad is None  # a copy is tried
+    finally:
+        torch.set_deterministic_debug_mode(before)
+    says = "A resumed run may differ in the last digits: the_kernel does not have a deterministic implementation\n"
+    assert capsys.readouterr().out == says
 
 
-REPLAYED, REFUSED, DIFFERENT = "", "operation not permitted", "replayed steps differ from plain ones"
+@pytest.mark.parametrize("why", ["operation not permitted", "replayed steps differ from plain ones"])
+def test_training_goes_on_to_the_digit_where_a_graph_cannot_be_used(why, monkeypatch, capsys):
+    """A graph that refuses its capture, and one whose replays do nothing."""
 
+    @contextmanager
+    def capture(graph, stream):
+        if why == "operation not permitted":
+            raise RuntimeError(f"{why}\nand more")
+        before = [tensor.detach().clone() for tensor in tensors]
+        yield  # what is captured leaves no trace
+        for tensor, value in zip(tensors, before, strict=True):
+            tensor.detach().copy_(value)
 
-@pytest.mark.parametrize("why", [REPLAYED, REFUSED, DIFFERENT])
-def test_training_is_the_same_with_a_graph_and_where_there_is_a_way_back_from_it(why, step, monkeypatch, capsys):
+    def step(model, optimizer, *rest):
+        tensors[:] = [*model.parameters(), *(value for state in optimizer.state.values() for value in state.values())]
+        return train_step(model, optimizer, *rest)
+
+    tensors, fork = [], torch.random.fork_rng
+    generator = SimpleNamespace(clone_state=lambda: None, graphsafe_set_state=lambda state: None)
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: fork([]))
+    monkeypatch.setattr(torch.cuda, "default_generators", {None: generator})
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: None)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: None))
+    monkeypatch.setattr(torch.cuda, "graph", capture)
     plain_numbers, plain, _ = train(train_step)
-    if why == REFUSED:
-        monkeypatch.setattr(torch.cuda, "graph", refuse)
-    elif why == DIFFERENT:
-        monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: None)
-    numbers, trained, optimizer = train(step)
-    assert bool(step.graph) == (why == REPLAYED)
-    assert capsys.readouterr().out == (f"Training without a CUDA graph (slower): {why}\n" if why else "")
+    numbers, trained, optimizer = train(GraphedStep(step))
+    assert capsys.readouterr().out == f"Training without a CUDA graph (slower): {why}\n"
     assert numbers == plain_numbers and all(map(torch.equal, trained, plain))
     assert not optimizer.param_groups[0]["capturable"]  # or plain steps would warn
-
-
-def test_running_out_of_memory_is_not_taken_for_a_refusal(step, monkeypatch):
-    def full(graph, stream):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(torch.cuda, "graph", full)
-    with pytest.raises(torch.OutOfMemoryError):
-        train(step)

@@ -20,7 +20,7 @@ PAGE = ROOT / "docs" / "index.html"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = ["headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"]
 QUIET += ["disable-component-update", "disable-sync"]
-VIEWS = [(0, 0, 0, 0, 0), (5, 3, 6, 2, 1), (11, 7, 7, 5, 4)]  # photo, row, column, shape, age
+VIEWS = [(5, 3, 6, 2, 1), (11, 7, 7, 5, 4)]  # photo, row, column, shape, age
 
 
 def read(page):
