@@ -123,7 +123,8 @@ def draw_gain_over_steps(
         axes_of_row[0].set_ylabel(f"{rows[row]}\n(points)" if rows else "points over the control")
     for column, below in enumerate(panels[-1]):
         below.set_xlabel("training steps")
-        lines = {line.label: line.colour for row in grid if row[column] for line in row[column].lines}
+        fullest = max((row[column] for row in grid if row[column]), key=lambda panel: len(panel.lines))
+        lines = {line.label: line.colour for line in fullest.lines}
         handles = [below.plot([], [], color=colour, linewidth=3)[0] for colour in lines.values()]
         labels = [textwrap.fill(label, max(16, 96 // columns)) for label in lines]
         below.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.3), frameon=False, handlelength=1)
