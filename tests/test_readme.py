@@ -135,6 +135,7 @@ def test_commands_are_understood(command, tmp_path):
     script, *flags = shlex.split(command)
     result = run(ROOT / script, *flags, "--help", cwd=tmp_path)
     assert (result.status, result.err) == (0, "")
+    assert {word for word in flags if word.startswith("--")} <= set(re.findall(r"--[a-z-]+", result.out))
 
 
 def test_every_flag_is_explained(tmp_path):
