@@ -98,3 +98,19 @@ def test_low_precision(make, dtype):
         if make is STN and block is used:  # half a pixel may change all of a map of noise
             expected, y = block.theta(given.float()), half.theta(given)
         assert (y.float() - expected).abs().mean() < 0.05 * expected.abs().mean()
+
+
+def test_no_parameter_is_a_scalar():
+    """Wrappers that shard parameters refuse those."""
+    assert all(parameter.dim() > 0 for make in BLOCKS.values() for parameter in make(16).parameters())
+
+
+@every_block
+def test_backward_hooks_reach_every_layer(make):
+    """As tools set them that explain a network's answer; CBAM's MLP is used twice."""
+    block, seen = moved(make), []
+    layers = [layer for layer in block.modules() if not list(layer.children())]
+    for layer in layers:
+        layer.register_full_backward_hook(lambda layer, *_: seen.append(layer))
+    block(maps(2, 16, 8, 8).requires_grad_()).sum().backward()
+    assert set(seen) == set(layers)
