@@ -156,6 +156,7 @@ def train(
         constant_lr: a learning rate in place of the cycle, which rises to `highest_lr` and ends at 0.
     """
     highest = highest_lr(options.batch_size)
+    torch.backends.cudnn.conv.fp32_precision = "tf32" if options.precision == "tf32" else "ieee"  # its default is TF32
     padded = F.pad(data.train_images, [PADDING] * 4)
     settings = {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "fused": True}
     optimizer = torch.optim.SGD(network.parameters(), constant_lr or highest, **settings)
@@ -234,7 +235,6 @@ def main() -> None:
     options = parse()
     task = f"{options.network}-inserted" if options.insert else options.network
     table, table_of_facts = options.out / f"{task}.csv", options.out / f"{task}-facts.csv"
-    torch.backends.cudnn.conv.fp32_precision = "ieee"  # by default it is TF32
     torch.backends.cudnn.benchmark = True  # measures once for each shape which kernels are fastest
     with plain_errors(options), holding(options.out, task):
         data = load_data(options.data)

@@ -128,8 +128,8 @@ def set_edited_aside(comparison: Comparison) -> None:
     moved = []
     for kind in ("constant", "block"):  # the block's last, since its facts decide
         for run, block in zip(comparison.runs.get(kind, []), comparison.runs["block"], strict=False):
-            edited = read_facts(block.csv.with_suffix(".json")).get("script_checksum") != now
-            if edited and any(run.csv.with_suffix(ending).exists() for ending in (".csv", ".json", ".pt")):
+            known = {read_facts(each.csv.with_suffix(".json")).get("script_checksum") for each in (run, block)}
+            if known - {None, now} and any(run.csv.with_suffix(ending).exists() for ending in (".csv", ".json", ".pt")):
                 with holding(run.csv.parent, run.csv.stem):
                     moved.append(str(set_aside(run.csv.parent, run.csv.stem)))
     if moved:
@@ -235,6 +235,8 @@ def parse_all() -> argparse.Namespace:
     network = "put the blocks into this network (default: each script's own)"
     parser.add_argument("--network", choices=["own", *resnet.NETWORKS], default="own", help=network)
     options = parse(parser)
+    if len({script.stem.casefold() for script in options.scripts}) < len(options.scripts):
+        parser.error("two scripts have the same name, and so would their runs: rename one")
     if options.network != "own":
         if options.lr != LR:
             parser.error("--lr is for the scripts' own networks")

@@ -44,17 +44,20 @@ def gated_parts(block: nn.Module) -> list[nn.Module]:
 def read_build(script: Path, network: str = "own") -> tuple[Callable[..., nn.Module], str]:
     """`build(num_classes, block)` of a script's own network or of a ResNet, and the name of its control.
 
-    Into a ResNet the block is put by the README's recipe: a block with gates at the end of each residual branch,
-    another one after the third stage.
+    Into a ResNet the block is put by the README's recipe: a block with gates at the end of each residual branch, one
+    with `theta` before the network, another one after the third stage.
     """
     build, control = read_script(script)
     if network == "own":
         return build, control
     block_of_script = inspect.signature(build).parameters["block"].default
-    insert = resnet.insert_gates if gated_parts(block_of_script(64)) else resnet.insert_attention
+    example = block_of_script(64)
+    insert = resnet.insert_gates if gated_parts(example) else resnet.insert_attention
 
     def build_resnet(num_classes: int, block: Callable[..., nn.Module] | None = block_of_script) -> nn.Module:
         model = resnet.NETWORKS[network](num_classes)
+        if block and hasattr(example, "theta"):
+            return nn.Sequential(block(3), model)
         if block:
             insert(model, block)
         return model
@@ -77,7 +80,7 @@ def put_in_place(build: Callable[..., nn.Module], kind: str, factors: Sequence[f
 def train_resnet(build: Callable[..., nn.Module], name: str, script: Path, argv: Sequence[str]) -> None:
     """Trains as `ResNet-18.py` does, and writes the run's CSV and facts at the end."""
     options = command_line.parse(build, None, name, argv)
-    options.script = script
+    options.script, options.lr = script, resnet.highest_lr(options.batch_size)
     with plain_errors(options), holding(options.out, options.name):
         data = load_data(options.data)
         set_seed(options.seed, epoch=0)

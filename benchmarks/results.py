@@ -232,7 +232,7 @@ def operations(name: str) -> float:
 def cost(script: str) -> tuple[str, str, str]:
     """What a block adds in parameters, in millions of operations, and an epoch's time over the control's.
 
-    The time is a median over epochs and over seeds on the drawn shapes, where both had the same kind of processor.
+    The time is a median over epochs and over seeds, on the drawn shapes.
     """
     control, timed = NETWORKS[script].control, "STN-slope0" if script == "STN-Attention" else script
     parameters = count_parameters(build(script)) - count_parameters(build(control))

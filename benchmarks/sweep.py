@@ -157,7 +157,9 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", **seeds, help="every network is trained once per seed (default: 0)")
     options = parse(parser)
     runs = [
-        Run(csv_of(name, seed, options), seed, arguments(name)) for seed in options.seeds for name in options.networks
+        Run(csv_of(name, seed, options), seed, arguments(name))
+        for seed in dict.fromkeys(options.seeds)
+        for name in dict.fromkeys(options.networks)
     ]
     refuse_other_runs(runs, load_data(options.data), options)
     failed = train(runs, options)
