@@ -7,7 +7,8 @@ from functools import partial
 import compare
 import pytest
 import torch
-from helpers import load, rows
+from helpers import ROOT, load, rows
+from in_place import read_build
 from test_sweep import main, started  # noqa: F401, a fixture
 from torch import nn
 from variants import LinearShortcut
@@ -108,6 +109,15 @@ def test_blocks_in_a_resnet(tree, here, started, monkeypatch, capsys):  # noqa: 
     assert "last epoch" in said and (here / "runs/compare-ResNet-8.png").exists()
     status, _, errors = main(compare, *typed, "--epochs", 1, monkeypatch=monkeypatch, capsys=capsys)
     assert (status, len(started)) == (2, 6) and "has epochs 2, not 1" in errors
+    for ending in (".csv", ".json"):  # as after a kill: the run that was stopped is trained, and no other
+        (here / f"runs/seed0/Gate-ResNet-8{ending}").unlink()
+    status, said, _ = main(compare, *typed, "--epochs", 2, monkeypatch=monkeypatch, capsys=capsys)
+    assert (status, len(started)) == (0, 7) and "was edited" not in said
+
+
+def test_stn_goes_before_a_resnet():
+    build, control = read_build(ROOT / "STN-Attention.py", "ResNet-8")
+    assert type(build(num_classes=3)[0]).__name__ == "STN" and control == "ResNet-8"
 
 
 @pytest.mark.parametrize(
@@ -147,6 +157,8 @@ def test_what_the_table_says(accuracies, says, tree, here, started, monkeypatch,
 
 
 def test_scripts_that_cannot_be_compared(tree, here, started, monkeypatch, capsys):  # noqa: F811
+    status, _, errors = main(compare, "a/My.py", "b/my.py", monkeypatch=monkeypatch, capsys=capsys)
+    assert status == 2 and "two scripts have the same name" in errors
     scripts = {
         "": "FileNotFoundError",
         "import nothing_such": "ModuleNotFoundError",
