@@ -209,14 +209,8 @@ def parse() -> argparse.Namespace:
     add("--insert", action="store_true", help="put the blocks into a trained network")
     add("--network", choices=NETWORKS, default="ResNet-18", help="default: ResNet-18")
     add("--blocks", nargs="+", choices=blocks, metavar="NAME", help=defaults)
-    add(
-        "--seeds",
-        nargs="+",
-        type=seed,
-        default=[0],
-        metavar="SEED",
-        help="every block is trained once per seed (default: 0)",
-    )
+    once = "every block is trained once per seed (default: 0)"
+    add("--seeds", nargs="+", type=seed, default=[0], metavar="SEED", help=once)
     add("--minutes", type=minutes, default=math.inf, help="time limit for this command, in minutes (default: none)")
     add("--epochs", type=count, default=16, help="epochs from scratch (default: 16)")
     add("--batch-size", type=count, help="default: 512, of a ResNet-8 128")

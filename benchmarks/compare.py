@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from gains import Line, Panel, draw_gain_over_steps, excludes_zero, interval, measure
+from gains import Line, Panel, draw_gain_over_steps, excludes_zero, interval, last, measure
 from in_place import gated_parts, put_in_place, read_build, resnet
 from sweep import LR, Run, csv_of, parse, plainly, refuse_other_runs, train
 from torch import nn
@@ -139,11 +139,6 @@ def set_edited_aside(comparison: Comparison) -> None:
 def gains(ours: dict[int, list[Epoch]], theirs: dict[int, list[Epoch]], of: Callable) -> list[float]:
     """The gains of the first runs over the second, for the seeds that both have."""
     return [of(ours[seed]) - of(theirs[seed]) for seed in ours if seed in theirs]
-
-
-def last(history: list[Epoch]) -> float:
-    """The measure of a run whose learning rate ends at 0."""
-    return history[-1].test_acc
 
 
 def table(comparison: Comparison, epochs: int, of: Callable, failed: dict[Path, str]) -> str:

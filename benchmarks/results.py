@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from gains import Line, Panel, draw_gain_over_steps, excludes_zero, interval, measure
+from gains import Line, Panel, draw_gain_over_steps, excludes_zero, interval, last, measure
 from networks import NETWORKS, ROOT, build
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -52,14 +52,14 @@ RESNET = Task("ResNet-8", "ResNet-8", 6, 391, {})  # on the JPEG copy, trained b
 
 
 def at(epoch: int) -> Callable[[list[Epoch]], float]:
-    """Test accuracy at an epoch; at 0: the last one's."""
+    """Test accuracy at an epoch."""
     return lambda history: history[epoch - 1].test_acc
 
 
 # the columns of the tables: when networks are compared
 EARLY = {"JPEG copy, step 1,564": (COPY, at(2)), "drawn shapes, step 1,580": (SHAPES, at(20))}
 END = {"JPEG copy, epochs 21 to 30": (COPY, measure), "drawn shapes, epochs 11 to 20": (SHAPES, measure)}
-END |= {"ResNet-8, last epoch": (RESNET, at(0))}
+END |= {"ResNet-8, last epoch": (RESNET, last)}
 # the rows: a network, and the one it is compared with
 TRUNK, STN_TRUNK = "CNN-32-64-128", "CNN-64-128"
 ATTENTION = {name: (name, TRUNK) for name in ("Self-Attention", "Multi-Head Attention")}
@@ -291,7 +291,7 @@ def tables() -> list[str]:
         beside_the_published(),
         summary(),
         f"correlation {correlation(COPY):.2f} on the JPEG copy, {correlation(SHAPES):.2f} on the drawn shapes",
-        f"{statistics.mean(map(at(0), finished(RESNET, TRUNK).values())):.2f}% without a block",
+        f"{statistics.mean(map(last, finished(RESNET, TRUNK).values())):.2f}% without a block",
     ]
 
 
