@@ -26,13 +26,14 @@ from variants import Constant, LinearShortcut
 
 from common import load_data, run, set_seed
 from support.data.dataset import Data
-from support.errors import UserError, plain_errors
+from support.errors import UserError, finish, plain_errors
 from support.files import holding
 from support.run import command_line
 from support.run.facts import gather, write_facts
 from support.run.record import Epoch, write_csv
 
 resnet = importlib.import_module("ResNet-18")
+KINDS = ("block", "control", "linear", "constant")  # of what is in the block's place
 
 
 def gated_parts(block: nn.Module) -> list[nn.Module]:
@@ -67,14 +68,14 @@ def read_build(script: Path, network: str = "own") -> tuple[Callable[..., nn.Mod
 
 def put_in_place(build: Callable[..., nn.Module], kind: str, factors: Sequence[float] = ()) -> Callable[..., nn.Module]:
     """A `build` with something in the block's place: see the top of this file."""
-    in_turn = itertools.cycle(factors)
-    kinds = {
-        "block": {},
-        "control": {"block": None},
-        "linear": {"block": lambda channels, *_, **__: LinearShortcut(channels)},
-        "constant": {"block": lambda *_, **__: Constant(next(in_turn))},
-    }
-    return partial(build, **kinds[kind])
+    if kind == "control":
+        return partial(build, block=None)
+    if kind == "linear":
+        return partial(build, block=lambda channels, *_, **__: LinearShortcut(channels))
+    if kind == "constant":
+        in_turn = itertools.cycle(factors)
+        return partial(build, block=lambda *_, **__: Constant(next(in_turn)))
+    return build
 
 
 def train_resnet(build: Callable[..., nn.Module], name: str, script: Path, argv: Sequence[str]) -> None:
@@ -98,6 +99,8 @@ def train_resnet(build: Callable[..., nn.Module], name: str, script: Path, argv:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 5 or sys.argv[1] not in ("own", *resnet.NETWORKS) or sys.argv[2] not in KINDS:
+        finish(f"give own or {' or '.join(resnet.NETWORKS)}; one of {', '.join(KINDS)}; a script; a run's name", 2)
     network, kind, script, name, *argv = sys.argv[1:]
     factors = json.loads(argv.pop(0)) if kind == "constant" else ()
     build, control = read_build(Path(script), network)

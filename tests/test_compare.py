@@ -7,7 +7,7 @@ from functools import partial
 import compare
 import pytest
 import torch
-from helpers import ROOT, load, rows
+from helpers import ROOT, load, rows, run
 from in_place import read_build
 from test_sweep import main, started  # noqa: F401, a fixture
 from torch import nn
@@ -113,6 +113,12 @@ def test_blocks_in_a_resnet(tree, here, started, monkeypatch, capsys):  # noqa: 
         (here / f"runs/seed0/Gate-ResNet-8{ending}").unlink()
     status, said, _ = main(compare, *typed, "--epochs", 2, monkeypatch=monkeypatch, capsys=capsys)
     assert (status, len(started)) == (0, 7) and "was edited" not in said
+
+
+@pytest.mark.parametrize("typed", [[], ["ResNet-9", "block", "SE-Attention.py", "SE"], ["own", "half", "S.py", "S"]])
+def test_words_that_name_no_run(typed, tmp_path):
+    result = run(str(ROOT / "benchmarks" / "in_place.py"), *typed, cwd=tmp_path)
+    assert result.status == 2 and result.err.count("\n") == 1 and "give own or ResNet-18" in result.err
 
 
 def test_stn_goes_before_a_resnet():
