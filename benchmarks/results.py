@@ -71,9 +71,9 @@ FURTHER = {"STN with slope 0": ("STN-slope0", STN_TRUNK), "a third stage, withou
 APART = {
     "the block": ("Self-Attention", TRUNK),
     "uniform weights": ("Self-Uniform", TRUNK),
-    "looks nowhere": ("Self-Local", TRUNK),
+    "a linear layer in its place": ("Self-Local", TRUNK),
     "the block, over uniform weights": ("Self-Attention", "Self-Uniform"),
-    "the block, over looking nowhere": ("Self-Attention", "Self-Local"),
+    "the block, over the linear layer": ("Self-Attention", "Self-Local"),
 }
 INSERTED = {"no block": "none", "SE": "SE", "SE at scale 2": "SE-scale2", "SE, gradually": "SE-Gradually"}
 INSERTED |= {"CBAM": "CBAM", "4 * CBAM": "CBAM-times4", "CBAM, gradually": "CBAM-Gradually"}
@@ -243,7 +243,7 @@ def cost(script: str) -> tuple[str, str, str]:
 
 def costs() -> str:
     rows = [[label, *cost(script)] for label, (script, _) in (ATTENTION | GATES | STN).items()]
-    return markdown(["block", "parameters", "million operations", "epoch's time over the control's"], rows)
+    return markdown(["block", "added parameters", "added million operations", "epoch's time, over the control's"], rows)
 
 
 def beside_the_published() -> str:
@@ -267,7 +267,8 @@ def summary() -> str:
         found = [bold(gains(*column, network, control)) for column in END.values()]
         parameters, _, time = cost(network.replace("scale2", "Attention"))
         rows.append([label, *found, parameters, time])
-    return markdown(["block", *(task.title for task, _ in END.values()), "parameters", "epoch's time"], rows)
+    titles = [task.title for task, _ in END.values()]
+    return markdown(["block", *titles, "added parameters", "epoch's time, over the control's"], rows)
 
 
 def correlation(task: Task) -> float:
@@ -306,15 +307,16 @@ def panel(task: Task, title: str, lines: dict[str, str], control: str) -> Panel 
 
 def draw_gallery() -> None:
     columns = [
-        ("Self-Attention", {"the block": "Self-Attention", "looks nowhere": "Self-Local"}, TRUNK),
-        ("Multi-Head", {"the block": "Multi-Head Attention", "looks nowhere": "Self-Local"}, TRUNK),
-        *((gate, {"as published": f"{gate}-Attention", "scale 2": f"{gate}-scale2"}, TRUNK) for gate in GATES),
+        ("Self-Attention", {"the block": "Self-Attention", "linear layer": "Self-Local"}, TRUNK),
+        ("Multi-Head", {"the block": "Multi-Head Attention", "linear layer": "Self-Local"}, TRUNK),
+        *((gate, {"scale 1": f"{gate}-Attention", "scale 2": f"{gate}-scale2"}, TRUNK) for gate in GATES),
         ("STN", {"the block": "STN-Attention", "slope 0": "STN-slope0"}, STN_TRUNK),
     ]
     tasks = [COPY, SHAPES]  # not the ResNet: before the last epoch its learning rate is so high that accuracy jumps
     grid = [[panel(task, *column) for column in columns] for task in tasks]
     title = "Change in test accuracy over the control, as training goes on"
-    note = "Looks nowhere: x + gamma * value(x). Scale 2: gates start near 1, not near 1/2. Slope 0: STN with ReLU."
+    note = "Linear layer: x + gamma * Linear(x). Gates start near 1/2 at scale 1, near 1 at scale 2. "
+    note += "Slope 0: STN with ReLU."
     draw_gain_over_steps(GALLERY / "gain-over-steps.png", grid, title, [task.title for task in tasks], note)
     runs = {name: seeds[0] for name, seeds in read(COPY.name).items() if len(seeds.get(0, [])) >= 100}
     if "STN-Attention" in runs:
