@@ -11,7 +11,7 @@ the plain network is trained once for each seed. Each block is put into a copy o
 Runs go seed by seed. A complete run is added to two files in the folder `--out`: to `ResNet-18.csv`, a line for each
 epoch, and to `ResNet-18-facts.csv` (with `--insert`, to `ResNet-18-inserted.csv` and `ResNet-18-inserted-facts.csv`).
 A ResNet-8 has files of its own. Runs that are already in the files are skipped: run the same command again to resume.
-With `--minutes 9`, a run starts only if it would end within that time, were it as long as the longest so far.
+With `--minutes 9`, a run starts only if one as long as the longest so far would end within that time.
 
 A ResNet-18 needs a GPU, and has no numbers yet. An estimate, not a measurement: on an NVIDIA H100 or H200 an epoch
 takes 1 to 2 seconds, so the first command takes about half an hour and the second about 3 minutes. If there is less
@@ -152,7 +152,7 @@ def train(
     Args:
         network, data: on the same device, channels last.
         epochs: their numbers, which with `seed` determine the crops and their order.
-        options: of which `batch_size` and `precision` are used.
+        options: `batch_size` and `precision`.
         constant_lr: a learning rate in place of the cycle, which rises to `highest_lr` and ends at 0.
     """
     highest = highest_lr(options.batch_size)

@@ -4,10 +4,10 @@
     python benchmarks/compare.py My-Attention.py --network ResNet-18 --epochs 16 --precision bf16
 
 A script is one of the six with a block, or a copy whose `build` has another class as the default of `block`. Its
-network is trained with the block, without it (the control), with `x + gamma * Linear(x)` in its place, and, where the
-block has a method `gate`, with the mean of its gates at the seed's start in its place. With `--network`, the block is
-put into a ResNet, which is trained as `ResNet-18.py` does. Prints a table, and writes it and a picture to the folder
-`--out`. Run the same command again to resume; complete runs are not trained again.
+network is trained with the block, without it (the control), and with `x + gamma * Linear(x)` in its place. A block that
+has a method `gate` is also compared with a constant in its place: the one that is closest to the block before training.
+With `--network`, the block is put into a ResNet, which is trained as `ResNet-18.py` does. Prints a table, and writes it
+and a picture to the folder `--out`. Run the same command again to resume; complete runs are not trained again.
 """
 
 import argparse
@@ -17,7 +17,6 @@ import math
 import statistics
 import sys
 import zlib
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +25,7 @@ import torch
 from gains import Line, Panel, draw_gain_over_steps, excludes_zero, interval, last, measure
 from in_place import gated_parts, put_in_place, read_build, resnet
 from sweep import LR, Run, csv_of, parse, plainly, refuse_other_runs, train
-from torch import nn
+from torch import Tensor, nn
 
 from common import load_data, set_seed
 from support.data.dataset import Data, normalize
@@ -43,7 +42,7 @@ COLOURS = {"block": "#0072B2", "linear layer": "#E69F00", "constant": "#009E73"}
 class Comparison(NamedTuple):
     script: Path
     runs: dict[str, list[Run]]  # "block", "control", "linear layer", "constant" if the block has gates: a run per seed
-    gates: str  # the constants, without repetitions; or why there are none
+    gates: str  # the constants, without repetitions; or why there are none although the block has gates
 
     def complete(self, epochs: int) -> dict[str, dict[int, list[Epoch]]]:
         """The histories of complete runs, by what they have in the block's place, and seed."""
@@ -53,29 +52,32 @@ class Comparison(NamedTuple):
         }
 
 
-def gate_means(build: Callable[..., nn.Module], data: Data, seed: int) -> list[float]:
-    """The mean of each block's gates over 1,000 images, at a seed's start; empty where not all have gates.
+def closest_constants(build: Callable[..., nn.Module], data: Data, seed: int) -> list[float]:
+    """For each block, the c for which c * x is closest to its output, at a seed's start; none if one has no gates.
 
-    Of a block whose parts have the gates, such as CBAM, the product of their means.
+    By least squares over 1,000 images; for a block that multiplies by its gates, this is about their mean.
     """
     block = inspect.signature(build).parameters["block"].default
-    blocks, means = [], defaultdict(list)
+    blocks, constants = [], {}
 
     def kept(*args, **kwargs) -> nn.Module:
         blocks.append(block(*args, **kwargs))
         return blocks[-1]
 
+    def note(block: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        x = inputs[0]
+        constants[block] = ((x * output).sum() / x.square().sum()).item()
+
     set_seed(seed, epoch=0)
     network = build(num_classes=len(data.classes), block=kept)
-    gated = [gated_parts(block) for block in blocks]
-    for part in {part for parts in gated for part in parts}:
-        part.register_forward_pre_hook(lambda part, inputs: means[part].append(part.gate(*inputs).mean().item()))
-    evenly = torch.linspace(0, len(data.train_images) - 1, 1000).long()  # of all classes, whatever their order
-    if not all(gated):
+    if not all(map(gated_parts, blocks)):
         return []
+    for block in blocks:
+        block.register_forward_hook(note)
+    evenly = torch.linspace(0, len(data.train_images) - 1, 1000).long()  # of all classes, whatever their order
     with torch.no_grad():
         network(normalize(data.train_images[evenly]))
-    return [math.prod(statistics.mean(means[part]) for part in parts) for parts in gated]
+    return [constants[block] for block in blocks]
 
 
 def one_line(error: Exception) -> str:
@@ -110,20 +112,20 @@ def examine(script: Path, data: Data, options: argparse.Namespace) -> Comparison
         "linear layer": runs("linear", f"{control if network == 'own' else name}-linear", linear),
     }
     try:
-        means = [gate_means(build, data, seed) for seed in options.seeds]
+        constants = [closest_constants(build, data, seed) for seed in options.seeds]
     except Exception as error:
         return Comparison(script, found, one_line(error))
-    if any(means):
+    if any(constants):
         found["constant"] = [
             run._replace(typed=[*run.typed, json.dumps(of_seed)])
-            for run, of_seed in zip(runs("constant", f"{name}-constant"), means, strict=True)
+            for run, of_seed in zip(runs("constant", f"{name}-constant"), constants, strict=True)
         ]
-    by_place = dict.fromkeys(f"{statistics.mean(place):.2f}" for place in zip(*means, strict=True))
+    by_place = dict.fromkeys(f"{statistics.mean(place):.2f}" for place in zip(*constants, strict=True))
     return Comparison(script, found, ", ".join(by_place))
 
 
 def set_edited_aside(comparison: Comparison) -> None:
-    """Moves runs that may be of an earlier version of the script; the facts of the block's runs say of which."""
+    """Moves aside runs that may be of an earlier version of the script, which the facts of the block's runs tell."""
     now = f"{zlib.crc32(comparison.script.read_bytes()):08x}"
     moved = []
     for kind in ("constant", "block"):  # the block's last, since its facts decide
@@ -133,20 +135,25 @@ def set_edited_aside(comparison: Comparison) -> None:
                 with holding(run.csv.parent, run.csv.stem):
                     moved.append(str(set_aside(run.csv.parent, run.csv.stem)))
     if moved:
-        print(f"{comparison.script} was edited. Its earlier runs are now in {', '.join(moved)}", flush=True)
+        control = comparison.runs["control"][0].csv.stem
+        print(
+            f"{comparison.script} was edited. Its earlier runs are now in {', '.join(moved)}. The runs of {control} "
+            "are kept: if you edited more than the block, use another --out",
+            flush=True,
+        )
 
 
-def gains(ours: dict[int, list[Epoch]], theirs: dict[int, list[Epoch]], of: Callable) -> list[float]:
+def gains(ours: dict[int, list[Epoch]], theirs: dict[int, list[Epoch]], value: Callable) -> list[float]:
     """The gains of the first runs over the second, for the seeds that both have."""
-    return [of(ours[seed]) - of(theirs[seed]) for seed in ours if seed in theirs]
+    return [value(ours[seed]) - value(theirs[seed]) for seed in ours if seed in theirs]
 
 
-def table(comparison: Comparison, epochs: int, of: Callable, failed: dict[Path, str]) -> str:
+def table(comparison: Comparison, epochs: int, value: Callable, failed: dict[Path, str]) -> str:
     """In Markdown. An error stands in the rows that it concerns, beside what the other seeds gave."""
     name, runs, complete = comparison.script.stem, comparison.runs, comparison.complete(epochs)
 
     def change(kind: str, other: str) -> str:
-        differences = gains(complete[kind], complete[other], of)
+        differences = gains(complete[kind], complete[other], value)
         errors = [failed[run.csv] for run in runs[kind] + runs[other] if run.csv in failed]
         if not errors:
             return interval(differences)
@@ -156,11 +163,10 @@ def table(comparison: Comparison, epochs: int, of: Callable, failed: dict[Path, 
     def costs(kind: str) -> list[str]:
         if not (complete[kind] and complete["control"]):
             return ["", ""]
-        facts = [read_facts(runs[of][0].csv.with_suffix(".json")) for of in (kind, "control")]
-        seconds = [
-            statistics.median(e.seconds for run in complete[of].values() for e in run) for of in (kind, "control")
-        ]
-        return [f"{facts[0]['parameters'] - facts[1]['parameters']:+,}", f"{seconds[0] / seconds[1]:.1f}"]
+        both = kind, "control"
+        parameters = [read_facts(runs[each][0].csv.with_suffix(".json"))["parameters"] for each in both]
+        seconds = [statistics.median(e.seconds for run in complete[each].values() for e in run) for each in both]
+        return [f"{parameters[0] - parameters[1]:+,}", f"{seconds[0] / seconds[1]:.1f}"]
 
     replacements = [kind for kind in runs if kind not in ("block", "control")]
     labels = {kind: f"a {kind} in its place" for kind in replacements}
@@ -175,24 +181,23 @@ def table(comparison: Comparison, epochs: int, of: Callable, failed: dict[Path, 
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def sentence(comparison: Comparison, epochs: int, of: Callable) -> str:
-    """What the table says of the block."""
+def sentence(comparison: Comparison, epochs: int, value: Callable) -> str:
+    """The table in a sentence."""
     name, complete = comparison.script.stem, comparison.complete(epochs)
     block = complete.pop("block")
-    seeds, findings = len(gains(block, complete["control"], of)), []
-    if seeds < 2:
+    over = {kind: differences for kind, theirs in complete.items() if (differences := gains(block, theirs, value))}
+    if len(over.get("control", [])) < 2:
         return f"{name} cannot be judged: fewer than two of its seeds are complete."
-    for kind, theirs in complete.items():
-        if not (differences := gains(block, theirs, of)):
-            continue
+    findings = []
+    for kind, differences in over.items():
         finding = "better than" if statistics.mean(differences) > 0 else "worse than"
         if not excludes_zero(differences):
             finding = "not distinguishable from" if any(differences) else "exactly as good as"
         findings.append(f"{finding} {'its control' if kind == 'control' else f'a {kind}'}")
-    no_constant = (
-        f" Its gates have no mean: {comparison.gates}." if comparison.gates and "constant" not in complete else ""
-    )
-    return f"With these {seeds} seeds, {name} is {' and '.join(findings)}.{no_constant}"
+    seeds = {len(differences) for differences in over.values()}
+    with_seeds = f"these {seeds.pop()} seeds" if len(seeds) == 1 else "the seeds that are complete"
+    why = f" No constant was trained: {comparison.gates}." if comparison.gates and "constant" not in complete else ""
+    return f"With {with_seeds}, {name} is {' and '.join(findings)}.{why}"
 
 
 def panel(comparison: Comparison, epochs: int, steps: int) -> Panel:
@@ -208,7 +213,7 @@ def panel(comparison: Comparison, epochs: int, steps: int) -> Panel:
     return Panel(comparison.script.stem, lines)
 
 
-def how(data: Data, steps: int, options: argparse.Namespace, facts: dict) -> str:
+def conditions(data: Data, steps: int, options: argparse.Namespace, facts: dict) -> str:
     count = min(10, (options.epochs + 1) // 2)
     measured = "last epoch" if options.network != "own" or count == 1 else f"mean of the last {count} epochs"
     highest, network = ("", "") if options.network == "own" else ("highest ", f" Network: {options.network}.")
@@ -243,7 +248,7 @@ def parse_all() -> argparse.Namespace:
 
 def main() -> None:
     options = parse_all()
-    of = measure if options.network == "own" else last
+    value = measure if options.network == "own" else last
     data = load_data(options.data)
     steps = math.ceil(len(data.train_labels) / options.batch_size)
     comparisons = [examine(script, data, options) for script in options.scripts]
@@ -259,9 +264,9 @@ def main() -> None:
 
     texts = []
     for comparison in comparisons:
-        texts += [table(comparison, options.epochs, of, failed), sentence(comparison, options.epochs, of)]
+        texts += [table(comparison, options.epochs, value, failed), sentence(comparison, options.epochs, value)]
     facts = next((facts for csv in runs if (facts := read_facts(csv.with_suffix(".json")))), {})
-    text = "\n\n".join([*texts, how(data, steps, options, facts)])
+    text = "\n\n".join([*texts, conditions(data, steps, options, facts)])
     network = "" if options.network == "own" else f"-{options.network}"
     path = options.out / f"compare{network}{command_line.suffix(options.data)}.md"
     panels = [panel(comparison, options.epochs, steps) for comparison in comparisons]

@@ -52,7 +52,10 @@ def read_build(script: Path, network: str = "own") -> tuple[Callable[..., nn.Mod
     if network == "own":
         return build, control
     block_of_script = inspect.signature(build).parameters["block"].default
-    example = block_of_script(64)
+    try:
+        example = block_of_script(64)
+    except Exception as error:  # someone's own code can raise anything
+        raise UserError(f"{script}: its block fails for 64 channels: {type(error).__name__}: {error}", 2) from error
     insert = resnet.insert_gates if gated_parts(example) else resnet.insert_attention
 
     def build_resnet(num_classes: int, block: Callable[..., nn.Module] | None = block_of_script) -> nn.Module:
@@ -102,8 +105,13 @@ if __name__ == "__main__":
     if len(sys.argv) < 5 or sys.argv[1] not in ("own", *resnet.NETWORKS) or sys.argv[2] not in KINDS:
         finish(f"give own or {' or '.join(resnet.NETWORKS)}; one of {', '.join(KINDS)}; a script; a run's name", 2)
     network, kind, script, name, *argv = sys.argv[1:]
-    factors = json.loads(argv.pop(0)) if kind == "constant" else ()
-    build, control = read_build(Path(script), network)
+    try:
+        factors = json.loads(argv.pop(0)) if kind == "constant" else ()
+        build, control = read_build(Path(script), network)
+    except UserError as error:
+        finish(str(error), error.status)
+    except (IndexError, ValueError):
+        finish("give the constants after the run's name, as a JSON list: [0.5, 0.5]", 2)
     build = put_in_place(build, kind, factors)
     if network == "own":
         run(build, control, name, argv)

@@ -1,5 +1,5 @@
 import pytest
-from helpers import CONTEXT, SCRIPTS, Process, make_tree
+from helpers import CONTEXT, DRAWN, SCRIPTS, Process, make_tree
 
 if CONTEXT.get_start_method() == "forkserver":
     from multiprocessing import forkserver  # not on every system
@@ -15,11 +15,14 @@ def tree(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def finished(tree, tmp_path_factory):
-    """Every script, run for two epochs in a folder of its own: {script: (result, folder)}. No test changes them."""
+    """Every script, run for two epochs in a folder of its own: {script: (result, folder)}. No test changes them.
+
+    Curves are drawn for one of them, and attention for one of each kind.
+    """
     folders = {script: tmp_path_factory.mktemp("finished") for script in SCRIPTS}
     started = {
         script: Process(
-            script, "--data", tree, "--epochs", 2, cwd=folder, attention=True, curves=script == "SE-Attention"
+            script, "--data", tree, "--epochs", 2, cwd=folder, attention=script in DRAWN, curves=script == "CNN"
         )
         for script, folder in folders.items()
     }

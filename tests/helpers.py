@@ -20,6 +20,7 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 ATTENTION = [name for name, network in NETWORKS.items() if network.control]
 SCRIPTS = ["CNN", *ATTENTION]
+DRAWN = ["CNN", "Self-Attention", "CBAM-Attention", "STN-Attention"]  # pictures of all kinds are among theirs
 
 posix = pytest.mark.skipif(os.name == "nt", reason="uses what Windows lacks")
 # Runs side by side share the cores: with a thread each, none waits for another's.

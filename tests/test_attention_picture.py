@@ -9,7 +9,7 @@ from torch import nn
 
 from common import CNN, load_data
 from support.data.dataset import normalize
-from support.pictures.attention import ask, check_blocks, corners, find_blocks, statistics
+from support.pictures.attention import check_blocks, corners
 from support.pictures.attention_picture import draw_figure
 
 
@@ -66,7 +66,7 @@ def test_the_drawn_attention_is_the_block_s_and_its_query_is_outlined(data):
 
 
 class Half(nn.Module):
-    """Half of the positions attend to all alike, the other half to themselves alone; adds half of its input."""
+    """Half of the positions attend to all alike, the other half to themselves alone."""
 
     def weights(self, x):
         n, _, h, w = x.shape
@@ -75,15 +75,11 @@ class Half(nn.Module):
         return torch.cat([uniform, torch.eye(positions)[positions // 2 :]]).expand(n, -1, -1)
 
     def forward(self, x):
-        return 1.5 * x
+        return x
 
 
-def test_numbers_of_known_attention(data):
+def test_the_number_of_positions_of_known_attention(data):
     model = CNN((8, 8), attention=lambda _: Half(), num_classes=3).eval()
-    [measured] = ask(model, find_blocks(model, data.test_images)[0], data.test_images, statistics).values()
-    # of 64 * 63 pairs of positions, 2 * 32 * 32 have cosine 1/8, 32 * 31 cosine 1 and as many cosine 0
-    distance = (2 * 32 * 32 * 7 / 8 + 32 * 31) / (64 * 63)
-    assert measured.mean(0).tolist() == pytest.approx([(64 + 1) / 2, 0.5, distance], abs=1e-3)
     title = draw_figure(model, data, "Mine", "tree").subfigs[0].get_suptitle()
     assert title == "Mine: on average, a position attends to 32 of 64 positions (8x8\N{NO-BREAK SPACE}map)"
 

@@ -11,7 +11,7 @@ from helpers import ROOT, load, rows, run
 from in_place import read_build
 from test_sweep import main, started  # noqa: F401, a fixture
 from torch import nn
-from variants import LinearShortcut
+from variants import Gradually, LinearShortcut, SEAttention
 
 from common import CNN, load_data, set_seed
 from support.data.dataset import checksum, normalize
@@ -93,25 +93,22 @@ def test_blocks_in_a_resnet(tree, here, started, monkeypatch, capsys):  # noqa: 
     """A gate at the end of each residual branch, another block after the third stage."""
     write("Same", "x")
     write("Gate", "x * self.gate(x)[:, :, None, None]", GATE)
-    typed = ["Same.py", "Gate.py", "--network", "ResNet-8", "--data", tree, "--seeds", 1, "--out", "runs"]
-    status, said, errors = main(compare, *typed, "--epochs", 2, monkeypatch=monkeypatch, capsys=capsys)
+    flags = ["--network", "ResNet-8", "--data", tree, "--seeds", 1, "--out", "runs", "--epochs"]
+    status, said, errors = main(compare, "Same.py", "Gate.py", *flags, 2, monkeypatch=monkeypatch, capsys=capsys)
     assert (status, errors, len(started)) == (0, "", 6)
     assert [cells(said, name)[1] for name in ("Same", "Gate")] == ["+1", "+3"]
     linear = [count_parameters(LinearShortcut(channels)) for channels in (16, 32, 64)]
-    assert [f"+{n:,}" in said for n in (linear[2], sum(linear))] == [
-        True,
-        True,
-    ] and "| a constant in its place (" in said
+    assert f"+{linear[2]:,}" in said and f"+{sum(linear):,}" in said and "| a constant in its place (" in said
     of_block, of_control, with_half = (
         rows(here / f"runs/seed0/{name}.csv")[1] for name in ("Same-ResNet-8", "ResNet-8", "Gate-ResNet-8-constant")
     )
     assert of_block == of_control != with_half
     assert "last epoch" in said and (here / "runs/compare-ResNet-8.png").exists()
-    status, _, errors = main(compare, *typed, "--epochs", 1, monkeypatch=monkeypatch, capsys=capsys)
+    status, _, errors = main(compare, "Same.py", *flags, 1, monkeypatch=monkeypatch, capsys=capsys)
     assert (status, len(started)) == (2, 6) and "has epochs 2, not 1" in errors
     for ending in (".csv", ".json"):  # as after a kill: the run that was stopped is trained, and no other
         (here / f"runs/seed0/Gate-ResNet-8{ending}").unlink()
-    status, said, _ = main(compare, *typed, "--epochs", 2, monkeypatch=monkeypatch, capsys=capsys)
+    status, said, _ = main(compare, "Gate.py", *flags, 2, monkeypatch=monkeypatch, capsys=capsys)
     assert (status, len(started)) == (0, 7) and "was edited" not in said
 
 
@@ -180,16 +177,22 @@ def test_scripts_that_cannot_be_compared(tree, here, started, monkeypatch, capsy
         assert (status, said, errors.count("\n"), started) == (2, "", 1, []) and why in errors, text
 
 
-def test_a_constant_is_the_mean_of_the_gates_or_of_parts_the_product_of_their_means(tree):
-    data, cbam = load_data(str(tree)), load("CBAM-Attention")
+def test_a_constant_is_the_one_that_is_closest_to_the_block(tree):
+    """So of a gate that multiplies by its mean alone, about that; of a block that starts as the identity, 1."""
+    data = load_data(str(tree))
+
+    def constants(script, block=None):
+        build = load(script).build
+        return compare.closest_constants(partial(build, block=block) if block else build, data, seed=3)
+
     set_seed(3, epoch=0)
-    network = cbam.build(num_classes=3)
+    network = load("CBAM-Attention").build(num_classes=3)
     with torch.no_grad():
-        block = network.features[6]
         x = network.features[:6](normalize(data.train_images[torch.linspace(0, 59, 1000).long()]))
-        product = block.channel.gate(x).mean() * block.spatial.gate(block.channel(x)).mean()
-    means = compare.gate_means(cbam.build, data, seed=3)
-    assert len(means) == 2 and means[0] == pytest.approx(product.item())
-    channel = compare.gate_means(partial(cbam.build, block=cbam.ChannelAttention), data, seed=3)
-    assert channel[0] == pytest.approx(block.channel.gate(x).mean().item())
-    assert compare.gate_means(load("STN-Attention").build, data, seed=3) == []
+        y = network.features[6](x)
+    [first, second] = constants("CBAM-Attention")
+    distances = [(c * x - y).square().sum().item() for c in (first - 0.01, first, first + 0.01)]
+    assert distances[1] == min(distances) and 0.1 < second < 0.5
+    assert constants("SE-Attention") == pytest.approx([0.5, 0.5], abs=0.05)
+    assert constants("SE-Attention", lambda channels: Gradually(SEAttention(channels))) == pytest.approx([1, 1])
+    assert constants("STN-Attention") == []

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 import torch
-from helpers import NETWORKS, ROOT, SCRIPTS, check_refused, copy_script, make_tree, posix, rows, run
+from helpers import DRAWN, NETWORKS, ROOT, SCRIPTS, check_refused, copy_script, make_tree, posix, rows, run
 from PIL import Image
 
 LINE = re.compile(
@@ -39,8 +39,7 @@ def test_what_a_run_prints_and_leaves(script, finished):
         assert [float(number) for number in LINE.fullmatch(line).groups()] == pytest.approx(recorded, abs=0.006)
     expected = {"script": script, "control": control, "data": "tiny tree", "classes": ["ant", "bee", "cow"], "seed": 0}
     assert (expected | {"torch": torch.__version__}).items() <= facts(path).items()
-    pictures = [".attention.png", ".png"] if script == "SE-Attention" else [".attention.png"]
-    for picture in pictures:
+    for picture in [".attention.png"] * (script in DRAWN) + [".png"] * (script == "CNN"):
         with Image.open(path.with_suffix(picture)) as image:
             assert image.width == 1400
 

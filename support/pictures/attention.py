@@ -129,24 +129,13 @@ def attention(block: Block, inputs: tuple, _: Any) -> Tensor:
 
 
 def statistics(block: Block, inputs: tuple, output: Any) -> Tensor:
-    """For weights three numbers per image, (N, 3); for other kinds what `attention` gives.
+    """What the texts say of a block, for each image.
 
-    These are the effective number of positions that a position attends to, exp(entropy), mean over heads; the norm of
-    what the block adds relative to its input's; and the mean cosine distance between the attention maps of two
-    positions (Cao et al.: GCNet, 2019).
+    For weights, (N,): the effective number of positions that a position attends to, exp(entropy), mean over heads. For
+    other kinds what `attention` gives.
     """
     answer = attention(block, inputs, output)
-    if block.kind != "weights":
-        return answer
-    n, x = answer.shape[-1], inputs[0]
-    spread = torch.special.entr(answer).sum(-1).exp().mean((1, 2))  # (N,)
-    added = torch.full_like(spread, math.nan)
-    if isinstance(output, Tensor) and output.shape == x.shape:
-        added = (output - x).flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1).clamp(min=1e-12)
-    unit = answer / answer.norm(dim=-1, keepdim=True)
-    # of the n (n - 1) pairs of different positions, those of the same have cosine 1
-    distance = (n * n - unit.sum(2).square().sum(-1)) / max(n * (n - 1), 1)  # (N, heads)
-    return torch.stack([spread, added.float(), distance.mean(1)], 1)
+    return torch.special.entr(answer).sum(-1).exp().mean((1, 2)) if block.kind == "weights" else answer
 
 
 def corners(theta: Tensor) -> Tensor:

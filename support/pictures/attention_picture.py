@@ -1,6 +1,5 @@
 """The picture of what a trained network attends to."""
 
-import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -109,18 +108,13 @@ def lay_out(sections: list[Section], name: str, foot: str) -> Figure:
 
 def of_weights(blocks: list[Block], measured: list[Tensor], shown: list[Tensor], data: Data, chosen: Tensor) -> Section:
     """A row for each image, with the blocks' maps for the two queries, or for A in each head."""
-    spread, added, distance = zip(*(numbers.mean(0).tolist() for numbers in measured), strict=True)
     looks, queries = ("head", "A") if any(block.shape[0] > 1 for block in blocks) else ("position", "AB")
-    reach = [f"{mean:.0f} of {block.shape[-1]} positions" for mean, block in zip(spread, blocks, strict=True)]
+    reach = [f"{of.mean():.0f} of {block.shape[-1]} positions" for of, block in zip(measured, blocks, strict=True)]
     text = (
         f"Each map shows what the position in the square ({' or '.join(queries)} in the image) attends to; 1 on the "
         "scale is what every position would get if attention were uniform. The number of positions is exp(entropy), "
-        "which is all of them if attention is uniform. "
+        "averaged over the test images; if attention is uniform, it is all of them."
     )
-    if math.isfinite(sum(added)):
-        text += f"The block's contribution has {for_each(blocks, '{:.0%}', added)} of its input's norm. "
-    text += f"The cosine distance between two positions' maps is {for_each(blocks, '{:.2f}', distance)}. "
-    text += "All are averages over the test images."
     images = data.test_images[chosen[:ROWS]]
     columns = [("image", [photograph(image, name_queries(queries)) for image in images])]
     for block, answer in zip(blocks, shown, strict=True):
