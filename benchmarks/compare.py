@@ -115,11 +115,14 @@ def examine(script: Path, data: Data, options: argparse.Namespace) -> Comparison
         constants = [closest_constants(build, data, seed) for seed in options.seeds]
     except Exception as error:
         return Comparison(script, found, one_line(error))
-    if any(constants):
-        found["constant"] = [
-            run._replace(typed=[*run.typed, json.dumps(of_seed)])
-            for run, of_seed in zip(runs("constant", f"{name}-constant"), constants, strict=True)
-        ]
+    if not any(constants):
+        return Comparison(script, found, "")
+    if all(math.isclose(constant, 1, rel_tol=1e-4) for of_seed in constants for constant in of_seed):
+        return Comparison(script, found, "the closest one is 1, which is the control")
+    found["constant"] = [
+        run._replace(typed=[*run.typed, json.dumps(of_seed)])
+        for run, of_seed in zip(runs("constant", f"{name}-constant"), constants, strict=True)
+    ]
     by_place = dict.fromkeys(f"{statistics.mean(place):.2f}" for place in zip(*constants, strict=True))
     return Comparison(script, found, ", ".join(by_place))
 
@@ -173,7 +176,7 @@ def table(comparison: Comparison, epochs: int, value: Callable, failed: dict[Pat
     if "constant" in labels:
         labels["constant"] += f" ({comparison.gates})"
     rows = [
-        ["", "change in test accuracy over the control", "parameters", "time of an epoch, over the control's"],
+        ["", "change in test accuracy over the control", "added parameters", "epoch time / control's"],
         ["---"] * 4,
         *([label, change(kind, "control"), *costs(kind)] for kind, label in ({"block": name} | labels).items()),
         *([f"{name} over the {kind}", change("block", kind), "", ""] for kind in replacements),
@@ -278,7 +281,7 @@ def main() -> None:
         text += f"\n\n![Change in test accuracy over steps]({path.stem}.png)"
     with replacing(path) as temporary:
         temporary.write_text(f"{text}\n", encoding="utf-8")
-    print(f"\n{text}\n\nDone: {path}")
+    print(f"\n{text}\n\nDone: {path}" + f" and {path.with_suffix('.png')}" * bool(panels))
     sys.exit(bool(failed))
 
 

@@ -111,6 +111,8 @@ def train(runs: list[Run], options: argparse.Namespace) -> dict[Path, str]:
     devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if all_gpus else [str(options.device)]
     free = devices * options.jobs
     threads = max(1, cores() // len(free))
+    if waiting:
+        print(f"{len(waiting)} of {len(runs)} runs to train, {len(free)} at a time", flush=True)
     try:
         while waiting or running:
             while waiting and free:

@@ -1,5 +1,6 @@
 """The comparison of a block with no block, a linear layer and a constant: what it trains, and what it says."""
 
+import argparse
 import re
 import statistics
 from functools import partial
@@ -177,7 +178,7 @@ def test_scripts_that_cannot_be_compared(tree, here, started, monkeypatch, capsy
         assert (status, said, errors.count("\n"), started) == (2, "", 1, []) and why in errors, text
 
 
-def test_a_constant_is_the_one_that_is_closest_to_the_block(tree):
+def test_a_constant_is_the_one_that_is_closest_to_the_block(tree, here):
     """So of a gate that multiplies by its mean alone, about that; of a block that starts as the identity, 1."""
     data = load_data(str(tree))
 
@@ -196,3 +197,7 @@ def test_a_constant_is_the_one_that_is_closest_to_the_block(tree):
     assert constants("SE-Attention") == pytest.approx([0.5, 0.5], abs=0.05)
     assert constants("SE-Attention", lambda channels: Gradually(SEAttention(channels))) == pytest.approx([1, 1])
     assert constants("STN-Attention") == []
+    write("One", "x * self.gate(x)[:, :, None, None]", GATE.replace("sigmoid()", "pow(0)"))
+    options = argparse.Namespace(network="own", seeds=[0], out=here, data=str(tree))
+    examined = compare.examine(compare.Path("One.py"), data, options)
+    assert "constant" not in examined.runs and "the closest one is 1" in examined.gates
