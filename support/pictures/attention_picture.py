@@ -113,7 +113,7 @@ def of_weights(blocks: list[Block], measured: list[Tensor], shown: list[Tensor],
     text = (
         f"Each map shows what the position in the square ({' or '.join(queries)} in the image) attends to; 1 on the "
         "scale is what every position would get if attention were uniform. The number of positions is exp(entropy), "
-        "averaged over the test images; if attention is uniform, it is all of them."
+        "averaged over the test images."
     )
     images = data.test_images[chosen[:ROWS]]
     columns = [("image", [photograph(image, name_queries(queries)) for image in images])]
