@@ -192,7 +192,7 @@ def test_a_constant_is_the_one_that_is_closest_to_the_block(tree, here):
         x = network.features[:6](normalize(data.train_images[torch.linspace(0, 59, 1000).long()]))
         y = network.features[6](x)
     [first, second] = constants("CBAM-Attention")
-    distances = [(c * x - y).square().sum().item() for c in (first - 0.01, first, first + 0.01)]
+    distances = [(c * x - y).square().sum().item() for c in (first - 1e-3, first, first + 1e-3)]
     assert distances[1] == min(distances) and 0.1 < second < 0.5
     assert constants("SE-Attention") == pytest.approx([0.5, 0.5], abs=0.05)
     assert constants("SE-Attention", lambda channels: Gradually(SEAttention(channels))) == pytest.approx([1, 1])
