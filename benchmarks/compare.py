@@ -55,7 +55,7 @@ class Comparison(NamedTuple):
 def closest_constants(build: Callable[..., nn.Module], data: Data, seed: int) -> list[float]:
     """For each block, the c for which c * x is closest to its output, at a seed's start; none if one has no gates.
 
-    By least squares over 1,000 images; for a block that multiplies by its gates, this is about their mean.
+    By least squares over at most 1,000 images; for a block that multiplies by its gates, this is about their mean.
     """
     block = inspect.signature(build).parameters["block"].default
     blocks, constants = [], {}
@@ -74,7 +74,8 @@ def closest_constants(build: Callable[..., nn.Module], data: Data, seed: int) ->
         return []
     for block in blocks:
         block.register_forward_hook(note)
-    evenly = torch.linspace(0, len(data.train_images) - 1, 1000).long()  # of all classes, whatever their order
+    count = len(data.train_images)
+    evenly = torch.linspace(0, count - 1, min(count, 1000)).long()  # of all classes, whatever their order
     with torch.no_grad():
         network(normalize(data.train_images[evenly]))
     return [constants[block] for block in blocks]

@@ -189,7 +189,7 @@ def test_a_constant_is_the_one_that_is_closest_to_the_block(tree, here):
     set_seed(3, epoch=0)
     network = load("CBAM-Attention").build(num_classes=3)
     with torch.no_grad():
-        x = network.features[:6](normalize(data.train_images[torch.linspace(0, 59, 1000).long()]))
+        x = network.features[:6](normalize(data.train_images))
         y = network.features[6](x)
     [first, second] = constants("CBAM-Attention")
     distances = [(c * x - y).square().sum().item() for c in (first - 1e-3, first, first + 1e-3)]
