@@ -24,6 +24,7 @@ from typing import NamedTuple
 import torch
 from gains import Line, Panel, draw_gain_over_steps, excludes_zero, interval, last, measure
 from in_place import gated_parts, put_in_place, read_build, resnet
+from networks import one_line
 from sweep import LR, Run, csv_of, parse, plainly, refuse_other_runs, train
 from torch import Tensor, nn
 
@@ -79,10 +80,6 @@ def closest_constants(build: Callable[..., nn.Module], data: Data, seed: int) ->
     with torch.no_grad():
         network(normalize(data.train_images[evenly]))
     return [constants[block] for block in blocks]
-
-
-def one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def examine(script: Path, data: Data, options: argparse.Namespace) -> Comparison:

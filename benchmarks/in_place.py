@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from networks import read_script
+from networks import one_line, read_script
 from torch import nn
 from variants import Constant, LinearShortcut
 
@@ -55,7 +55,7 @@ def read_build(script: Path, network: str = "own") -> tuple[Callable[..., nn.Mod
     try:
         example = block_of_script(64)
     except Exception as error:  # someone's own code can raise anything
-        raise UserError(f"{script}: its block fails for 64 channels: {type(error).__name__}: {error}", 2) from error
+        raise UserError(f"{script}: its block fails for 64 channels: {one_line(error)}", 2) from error
     insert = resnet.insert_gates if gated_parts(example) else resnet.insert_attention
 
     def build_resnet(num_classes: int, block: Callable[..., nn.Module] | None = block_of_script) -> nn.Module:

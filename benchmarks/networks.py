@@ -55,6 +55,11 @@ def arguments(name: str) -> list[str]:
     return [str(ROOT / script), *words]
 
 
+def one_line(error: BaseException) -> str:
+    """What someone's own code raised."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
 def read_script(path: Path) -> tuple[Callable[..., nn.Module], str]:
     """What a script, also a user's own, passes to `run`: its `build`, and the name of its control.
 
@@ -66,7 +71,7 @@ def read_script(path: Path) -> tuple[Callable[..., nn.Module], str]:
     try:
         runpy.run_path(str(path), run_name="__main__")
     except (Exception, SystemExit) as error:
-        raise UserError(f"{path}: {type(error).__name__}: {error}", 2) from error
+        raise UserError(f"{path}: {one_line(error)}", 2) from error
     finally:
         common.run = run
     if not handed or not handed[-1][1]:

@@ -179,7 +179,7 @@ def test_scripts_that_cannot_be_compared(tree, here, started, monkeypatch, capsy
 
 
 def test_a_constant_is_the_one_that_is_closest_to_the_block(tree, here):
-    """So of a gate that multiplies by its mean alone, about that; of a block that starts as the identity, 1."""
+    """For a gate about its mean; for a block that starts as the identity, 1."""
     data = load_data(str(tree))
 
     def constants(script, block=None):
