@@ -167,6 +167,7 @@ def test_scripts_that_cannot_be_compared(tree, here, started, monkeypatch, capsy
         "": "FileNotFoundError",
         "import nothing_such": "ModuleNotFoundError",
         "x = ": "SyntaxError",
+        "raise ValueError('one line\\nand another')": "ValueError: one line",
         "print": "run(build, control=",
         "from common import CNN, run\nrun(CNN, 'Tiny')": "def build(num_classes, block=MyAttention)",
         "from common import CNN, run\nrun(lambda num_classes, block=CNN: CNN(widths=block), 'T')": "without the block",
