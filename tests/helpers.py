@@ -26,11 +26,14 @@ posix = pytest.mark.skipif(os.name == "nt", reason="uses what Windows lacks")
 # Runs side by side share the cores: with a thread each, none waits for another's.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
-# A fork server has torch imported once for all runs, which are processes of their own all the same.
+# A fork server has torch, and what else takes long, imported once for all runs, each of which is a process of its own.
 CONTEXT = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
 if os.name != "nt":
     PRELOAD = ["common", "support.pictures.comparison", "support.pictures.attention_picture", "torchvision.datasets"]
-    PRELOAD += [f"PIL.{module.name}" for module in pkgutil.iter_modules(PIL.__path__) if "Plugin" in module.name]
+    PRELOAD += [
+        "pytest",
+        *(f"PIL.{module.name}" for module in pkgutil.iter_modules(PIL.__path__) if "Plugin" in module.name),
+    ]
     CONTEXT.set_forkserver_preload(PRELOAD)
 
 

@@ -95,7 +95,7 @@ def test_blocks_in_a_resnet(tree, here, started, monkeypatch, capsys):  # noqa: 
     write("Same", "x")
     write("Gate", "x * self.gate(x)[:, :, None, None]", GATE)
     flags = ["--network", "ResNet-8", "--data", tree, "--seeds", 1, "--out", "runs", "--epochs"]
-    status, said, errors = main(compare, "Same.py", "Gate.py", *flags, 2, monkeypatch=monkeypatch, capsys=capsys)
+    status, said, errors = main(compare, "Same.py", "Gate.py", *flags, 1, monkeypatch=monkeypatch, capsys=capsys)
     assert (status, errors, len(started)) == (0, "", 6)
     assert [cells(said, name)[1] for name in ("Same", "Gate")] == ["+1", "+3"]
     linear = [count_parameters(LinearShortcut(channels)) for channels in (16, 32, 64)]
@@ -105,11 +105,11 @@ def test_blocks_in_a_resnet(tree, here, started, monkeypatch, capsys):  # noqa: 
     )
     assert of_block == of_control != with_half
     assert "last epoch" in said and (here / "runs/compare-ResNet-8.png").exists()
-    status, _, errors = main(compare, "Same.py", *flags, 1, monkeypatch=monkeypatch, capsys=capsys)
-    assert (status, len(started)) == (2, 6) and "has epochs 2, not 1" in errors
+    status, _, errors = main(compare, "Same.py", *flags, 2, monkeypatch=monkeypatch, capsys=capsys)
+    assert (status, len(started)) == (2, 6) and "has epochs 1, not 2" in errors
     for ending in (".csv", ".json"):  # as after a kill: the run that was stopped is trained, and no other
         (here / f"runs/seed0/Gate-ResNet-8{ending}").unlink()
-    status, said, _ = main(compare, "Gate.py", *flags, 2, monkeypatch=monkeypatch, capsys=capsys)
+    status, said, _ = main(compare, "Gate.py", *flags, 1, monkeypatch=monkeypatch, capsys=capsys)
     assert (status, len(started)) == (0, 7) and "was edited" not in said
 
 

@@ -55,7 +55,7 @@ def test_killed_at_random_moments_and_resumed_to_the_digit(tree, tmp_path):
     assert run("CNN", *flags, "--out", "whole", cwd=tmp_path).status == 0
     seconds = time.monotonic() - start
     rng, killed, done = random.Random(0), tmp_path / "killed", 0
-    for _ in range(8):
+    for _ in range(5):
         process = Process("CNN", *flags, "--out", killed, cwd=tmp_path)
         deadline = time.monotonic() + rng.uniform(0.1, 1) * seconds
         while time.monotonic() < deadline and check_whole(killed, "CNN") < 7:

@@ -111,32 +111,30 @@ def test_stopped_it_leaves_no_run_behind(tree, tmp_path):
 @pytest.mark.parametrize(
     ("device", "jobs", "devices", "threads"),
     [
-        ("cuda", 1, ["cuda:0", "cuda:1"], None),
         ("cuda", 2, ["cuda:0", "cuda:1", "cuda:0", "cuda:1"], None),
         ("cuda:1", 1, ["cuda:1"], "3"),  # the user's number of threads
     ],
 )
 def test_each_gpu_has_its_runs(device, jobs, devices, threads, tree, tmp_path, monkeypatch, capsys):
-    started = []
+    commands, running = [], []
 
     class Script:
-        """In the place of a script's process: writes its epoch and ends when it is asked the second time."""
+        """In place of a script's process: it has trained when it is asked the second time."""
 
         def __init__(self, command, env, **_):
-            flags = dict(word[2:].split("=", 1) for word in command if "=" in word)
-            self.csv = Path(flags["out"]) / f"{Path(command[1]).stem}.csv"
-            self.device, self.threads = flags["device"], env["OMP_NUM_THREADS"]
+            self.flags = dict(word[2:].split("=", 1) for word in command if "=" in word)
+            self.csv = Path(self.flags["out"]) / f"{Path(command[1]).stem}.csv"
             self.answers = iter([None, 0])
-            self.returncode = None
-            running = [process.device for process in started if process.returncode is None]
-            assert running.count(self.device) < devices.count(self.device)
-            started.append(self)
+            running.append(self.flags["device"])
+            assert running.count(self.flags["device"]) <= devices.count(self.flags["device"])
+            commands.append((self.flags["device"], env["OMP_NUM_THREADS"]))
 
         def poll(self):
-            self.returncode = next(self.answers)
-            if self.returncode == 0:
+            answer = next(self.answers)
+            if answer == 0:
+                running.remove(self.flags["device"])
                 write_csv(self.csv, [Epoch(1, 2, 10, 2, 10, 1)])
-            return self.returncode
+            return answer
 
     monkeypatch.setattr(module.subprocess, "Popen", Script)
     monkeypatch.setattr(module.command_line, "find_device", torch.device)
@@ -146,8 +144,7 @@ def test_each_gpu_has_its_runs(device, jobs, devices, threads, tree, tmp_path, m
     monkeypatch.setenv("OMP_NUM_THREADS", threads) if threads else monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(module.signal, "signal", lambda *_: None)
     typed = f"--networks CNN SE-Attention --seeds 0 1 2 --epochs 1 --device {device} --jobs {jobs}".split()
-    typed += ["--data", tree, "--out", tmp_path]
-    assert main(module, *typed, monkeypatch=monkeypatch, capsys=capsys)[0] == 0
-    assert len(list(tmp_path.glob("seed*/*.csv"))) == len(started) == 6
-    assert [process.device for process in started[: len(devices)]] == devices
-    assert {process.threads for process in started} == {threads or str(8 // len(devices))}
+    assert main(module, *typed, "--data", tree, "--out", tmp_path, monkeypatch=monkeypatch, capsys=capsys)[0] == 0
+    assert len(list(tmp_path.glob("seed*/*.csv"))) == len(commands) == 6
+    assert [device for device, _ in commands[: len(devices)]] == devices
+    assert {count for _, count in commands} == {threads or str(8 // len(devices))}
