@@ -11,7 +11,7 @@ import sys
 
 import pytest
 import torch
-from helpers import DRAWN, NETWORKS, ROOT, SCRIPTS, check_refused, copy_script, make_tree, posix, rows, run
+from helpers import DRAWN, NETWORKS, ROOT, SCRIPTS, Process, check_refused, copy_script, make_tree, posix, rows, run
 from PIL import Image
 
 LINE = re.compile(
@@ -104,21 +104,24 @@ WRONG = [  # what is typed after `python`, and what the refusal says
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder with copies of scripts in it, and with no data."""
+def refused(tmp_path_factory):
+    """All of them, side by side, in a folder with copies of scripts in it and with no data."""
     folder = tmp_path_factory.mktemp("scripts")
     copy_script("CNN", folder / "blockless.py", "run(build)", "run(build, 'control')")
     for name in ("CNN", "Comparison"):
         copy_script("CNN", folder / f"{name}.py")
-    return folder
+    started = {}
+    for typed, _ in WRONG:
+        script, *flags = shlex.split(typed)
+        started[typed] = Process(folder / script if script.endswith(".py") else script, *flags, cwd=folder)
+    return {typed: process.wait() for typed, process in started.items()}
 
 
-@pytest.mark.parametrize("typed", [typed for typed, _ in WRONG])
-def test_what_cannot_be_is_refused_in_a_line(typed, folder):
-    script, *flags = shlex.split(typed)
-    result = run(folder / script if script.endswith(".py") else script, *flags, cwd=folder)
-    check_refused(result, dict(WRONG)[typed])
-    assert result.out == "" and result.err.startswith(f"{script.removesuffix('.py')}.py: ")
+@pytest.mark.parametrize("typed, says", WRONG)
+def test_what_cannot_be_is_refused_in_a_line(typed, says, refused):
+    check_refused(refused[typed], says)
+    script = typed.split()[0].removesuffix(".py")
+    assert refused[typed].out == "" and refused[typed].err.startswith(f"{script}.py: ")
 
 
 ODD_NAMES = ["$a$", "cash $5 to $10", "a_1^2 %s {}", "中文", "عربى", "-x", "no font has \U0010fffd"]
