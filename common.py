@@ -4,6 +4,7 @@ A script defines its attention block and a function `build(num_classes, block)` 
 calls `run(build)`. Supporting code (files, flags, pictures) is in `support/`.
 """
 
+import os
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -42,8 +43,8 @@ def load_data(source: str) -> Data:
     if source == "shapes":
         return draw_shapes()
     folder = Path(source)
-    is_default = source == command_line.DATA_FOLDER  # the only folder that is created if it is missing
-    if not source or not (folder.is_dir() or is_default):
+    # os.path.isdir raises nothing, whatever is typed; the default folder alone is created if it is missing
+    if not os.path.isdir(source) and source != command_line.DATA_FOLDER:
         raise UserError(f"--data {source}: folder not found; give one with images or CIFAR-10, or --data shapes", 2)
     try:
         if (folder / "train").is_dir() or (folder / "test").is_dir():
@@ -146,13 +147,13 @@ def set_seed(seed: int, epoch: int) -> None:
     torch.manual_seed(zlib.crc32(f"{seed} {epoch}".encode()))
 
 
-def means(losses: Sequence[Tensor], correct: Sequence[Tensor], count: int) -> tuple[float, float]:
-    """Mean loss, and accuracy in percent, of `count` images from each batch's sums.
+def means(sums: Sequence[tuple[Tensor, Tensor]], count: int) -> tuple[float, float]:
+    """Mean loss, and accuracy in percent, of `count` images from each batch's sum of losses and number right.
 
     This is the only point in a pass that waits for the device.
     """
-    loss, right = torch.stack(losses).cpu().double().sum(), torch.stack(correct).cpu().sum()
-    return loss.item() / count, 100 * right.item() / count
+    losses, right = (torch.stack(batches).cpu() for batches in zip(*sums, strict=True))
+    return losses.double().sum().item() / count, 100 * right.sum().item() / count
 
 
 def train_step(
@@ -187,22 +188,21 @@ def train_epoch(
     order = torch.randperm(len(images)).to(images.device)
     with bar(order.split(batch_size), progress) as batches:
         sums = [step(model, optimizer, images[batch], labels[batch], precision) for batch in batches]
-    return means(*zip(*sums, strict=True), len(images))
+    return means(sums, len(images))
 
 
 @torch.inference_mode()
 def evaluate(model: nn.Module, images: Tensor, labels: Tensor, precision: str = "fp32") -> tuple[float, float]:
     """Mean loss, and accuracy in percent, over images (N, 3, 32, 32) uint8."""
     model.eval()
-    losses, correct = [], []
+    sums = []
     # on a CPU larger batches are hardly faster, and would make the heap that `fast_cpu` keeps grow
     batch_size = 64 if images.device.type == "cpu" else 1000
     for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
             logits = model(normalize(x))
-        losses.append(F.cross_entropy(logits.float(), y, reduction="sum"))
-        correct.append((logits.argmax(dim=1) == y).sum())
-    return means(losses, correct, len(images))
+        sums.append((F.cross_entropy(logits.float(), y, reduction="sum"), (logits.argmax(dim=1) == y).sum()))
+    return means(sums, len(images))
 
 
 # ---- a run ---------------------------------------------------------------------------------------------
@@ -227,18 +227,18 @@ def run(
     with plain_errors(options), holding(options.out, options.name):
         # here, since --help need not wait for matplotlib; before training, so that a missing package shows now
         from support.pictures import attention_picture
-        from support.pictures.attention import check_blocks
+        from support.pictures.attention import find_blocks
         from support.pictures.comparison import draw_curves
         from support.pictures.photo import ask_photos
 
-        without_block = {"block": None} if options.control else {}
+        network = partial(build, block=None) if options.control else build
         if options.photo:
-            return ask_photos(options, partial(build, **without_block))
+            return ask_photos(options, network)
         data = load_data(options.data)
         set_seed(options.seed, epoch=0)
-        model = build(num_classes=len(data.classes), **without_block)
+        model = network(num_classes=len(data.classes)).to(options.device)
         layout = memory_order(options.device, options.precision)
-        model.to(options.device, memory_format=layout)
+        nn.utils.convert_conv2d_weight_memory_format(model, layout)  # model.to(memory_format=) refuses 5-d parameters
         optimizer = torch.optim.Adam(model.parameters(), lr=options.lr, fused=True)
         graph = options.device.type == "cuda" and not options.no_graph
         step = GraphedStep(train_step) if graph else train_step
@@ -250,7 +250,7 @@ def run(
                 f"; {data.name}: {len(data.train_labels):,} images to train, {len(data.test_labels):,} to test",
                 flush=True,
             )
-            for what_does_not_fit in check_blocks(model, data.test_images):
+            for what_does_not_fit in find_blocks(model, data.test_images)[1]:
                 print(what_does_not_fit, flush=True)
             tensors = data.on(options.device, layout)
             train, test = tensors[:2], tensors[2:]

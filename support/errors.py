@@ -29,7 +29,7 @@ def in_ipython() -> bool:
 
 
 def in_cell() -> bool:
-    """Whether the program is typed into a notebook or a Python prompt, and is no script."""
+    """Whether the program is typed into a notebook or a Python prompt, not run from a script."""
     return not hasattr(sys.modules["__main__"], "__file__")
 
 

@@ -51,6 +51,14 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def modified(path: Path) -> float:
+    """When a file was changed last; 0 if it has just been moved away."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0
+
+
 # of the files that belong to one run; the checkpoint last, since a run is resumed from it
 ENDINGS = (".csv", ".json", ".png", ".attention.png", ".photo.png", ".pt")
 
@@ -61,15 +69,12 @@ def remove_leftovers(folder: Path, name: str) -> None:
         for leftover in folder.glob(f"{glob.escape(name + ending)}.[0-9]*.tmp"):
             leftover.unlink(missing_ok=True)
     for leftover in folder.glob("comparison*.png.[0-9]*.tmp"):
-        if time.time() - leftover.stat().st_mtime > 3600:  # not one that another run is writing now
+        if time.time() - modified(leftover) > 3600:  # not one that another run is writing now
             leftover.unlink(missing_ok=True)
 
 
 def set_aside(folder: Path, name: str) -> Path | None:
-    """Moves those of a run's files that exist to a new folder, `earlier/<name>-<k>`; returns None if there are none.
-
-    The checkpoint goes last: while it is there, a run can be resumed from it.
-    """
+    """Moves those of a run's files that exist to a new folder, `earlier/<name>-<k>`; returns None if there are none."""
     files = [file for ending in ENDINGS if (file := folder / f"{name}{ending}").exists()]
     if not files:
         return None

@@ -23,5 +23,5 @@ def shows_bars() -> bool:
 
 
 def bar(iterable: Iterable, label: str | None) -> tqdm:
-    """The iterable with a progress bar; `label` None: without. As a context, it is closed after Ctrl-C too."""
+    """The iterable with a progress bar; `label` None: without. As a context manager, it is closed after Ctrl-C too."""
     return tqdm(iterable, label, leave=False, disable=label is None or not shows_bars())

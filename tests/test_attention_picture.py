@@ -9,7 +9,7 @@ from torch import nn
 
 from common import CNN, load_data
 from support.data.dataset import normalize
-from support.pictures.attention import check_blocks, corners
+from support.pictures.attention import corners, find_blocks
 from support.pictures.attention_picture import draw_figure
 
 
@@ -137,7 +137,7 @@ UNFIT = {
 def test_an_own_block_that_does_not_fit_gets_one_line_and_no_section(case, data):
     method, answer, reason = UNFIT[case]
     model = CNN((8, 8, 8), attention=lambda _: Own(method, answer), num_classes=3).train()
-    lines = check_blocks(model, data.test_images)
+    _, lines = find_blocks(model, data.test_images)
     assert lines[0].startswith(f"Own.{method} is not drawn: ") and reason in lines[0] and "\n" not in lines[0]
     assert model.training and not any(module._forward_hooks for module in model.modules())
     assert "Grad-CAM" in draw_figure(model, data, "Mine", "tree").subfigs[0].get_suptitle()

@@ -77,7 +77,7 @@ def test_means_are_exact(tree, tmp_path):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_pass_waits_for_nothing_and_stays_on_its_device(name, monkeypatch):
     """On torch's meta device, whose tensors have no values to wait for and do not mix with other devices'."""
-    monkeypatch.setattr(common, "means", lambda losses, correct, count: (len(losses), count))  # the one wait
+    monkeypatch.setattr(common, "means", lambda sums, count: (len(sums), count))  # the one wait
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which the meta device lacks
     with torch.device("meta"):
         network = build(name)

@@ -76,6 +76,7 @@ def test_a_trained_run_answers_without_its_data(plots, stripes, tmp_path):
 WRONG = {
     "no run": ("nothing", ["my stripes.png"], "no checkpoint nothing/Self-Attention.pt: train first, without --photo"),
     "no file": ("plots", ["no.png"], "--photo no.png: file not found"),
+    "a long name": ("plots", [300 * "x"], "xx: file not found"),
     "nine": ("plots", 9 * ["my stripes.png"], "--photo takes up to eight files, not 9"),
 }
 

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import random
+import shlex
 import shutil
 import signal
 import time
@@ -105,13 +106,18 @@ def test_resuming_a_finished_run_restores_its_files(plots, stopped, tree, tmp_pa
 
 
 def test_resuming_an_edited_script_says_so_and_goes_on(tree, tmp_path):
-    script = copy_script("Multi-Head Attention", tmp_path / "Mine.py")
-    assert run(script, "--data", tree, "--epochs", 1, cwd=tmp_path).status == 0
-    assert "was edited" not in run(script, "--data", tree, "--epochs", 2, "--resume", cwd=tmp_path).out
+    script, flags = copy_script("Multi-Head Attention", tmp_path / "Mine too.py"), ["--data", tree, "--epochs"]
+    assert run(script, *flags, 1, cwd=tmp_path).status == 0
+    assert "was edited" not in run(script, *flags, 2, "--resume", cwd=tmp_path).out
     copy_script("Multi-Head Attention", script, "num_heads: int = 4", "num_heads: int = 8")  # the same weights
-    result = run(script, "--data", tree, "--epochs", 3, "--resume", cwd=tmp_path)
+    result = run(script, *flags, 3, "--resume", cwd=tmp_path)
     assert result.status == 0 and result.out.count("Epoch [") == 1
-    assert "Mine.py was edited after this run began" in result.out
+    assert "Mine too.py was edited after this run began" in result.out
+    copy_script("Multi-Head Attention", script, "run(build, ", "run(build, name='Mine too', ")  # as from a cell
+    assert "was edited" not in run(script, *flags, 3, "--resume", cwd=tmp_path).out
+    moved = run(script, *flags, 1, cwd=tmp_path).out
+    add = shlex.split(moved.partition("To resume that one, add: ")[2].splitlines()[0])
+    assert run(script, *flags, 4, *add, cwd=tmp_path).out.count("Epoch [") == 1
 
 
 class Bomb:
@@ -136,7 +142,7 @@ UNFIT = {  # what is typed, what is done to the checkpoint, and what the refusal
     "another precision": (["--precision", "bf16"], None, "precision fp32, not bf16"),
     "fewer epochs": (["--epochs", 1], None, "has 2 epochs already"),
     "another network's": ([], widen, "of another network, perhaps of another version"),
-    "other data": (["--data", "other"], None, "was trained with checksum"),
+    "other data": (["--data", "other"], None, "was trained on other images: give --data their folder, or start afresh"),
     "half": ([], lambda path: path.write_bytes(path.read_bytes()[:500_000]), "is damaged: start afresh"),
     "a bit": ([], flip_a_bit, "is damaged: start afresh"),
     "hostile": ([], lambda path: torch.save({"facts": Bomb()}, path), "is damaged: start afresh"),
@@ -192,6 +198,18 @@ def test_what_ends_a_first_epoch_is_one_line_and_displaces_no_earlier_run(says, 
     result = run("CNN", "--data", tree, "--batch-size", 512, cwd=tmp_path, prepare=partial(fail_with, error))
     check_refused(result, says, status)
     assert contents(plots) == before
+
+
+def fill_memory() -> None:
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    torch.optim.Adam.load_state_dict = fail
+
+
+def test_a_checkpoint_for_which_there_is_no_memory_is_not_called_damaged(plots, tree, tmp_path):
+    result = run("CNN", "--data", tree, "--epochs", 3, *FLAGS, "--resume", cwd=tmp_path, prepare=fill_memory)
+    check_refused(result, "out of memory on cpu", 1)
 
 
 def test_a_fresh_start_moves_the_earlier_run_aside(plots, stopped, tree, tmp_path):

@@ -93,6 +93,7 @@ WRONG = [  # what is typed after `python`, and what the refusal says
     ("CNN --device cuda:99", "'cuda:99' is not usable ("),
     ("CNN --precision tf32 --device cpu", "or newer, but the device is cpu; use fp32 or bf16"),
     ("CNN --data nowhere", "--data nowhere: folder not found; give one with images or CIFAR-10"),
+    (f"CNN --data {300 * 'x'}", "xx: folder not found"),
     ("CNN --data .", "--data .: has CNN.py, Comparison.py, blockless.py, but neither train and test"),
     ("CNN --out CNN.py/plots", "cannot write in the folder 'CNN.py"),
     ("CNN --epoch 3", "unrecognized arguments: --epoch"),
@@ -134,7 +135,9 @@ if sys.platform == "linux":
 def test_names_of_every_kind_are_drawn(tmp_path):
     """Of classes, the folder and the script, whose names are in the titles."""
     tree = make_tree(tmp_path / f"$_^$中{ODD_NAMES[-1]}", classes=tuple(ODD_NAMES), train=2, test=1)
-    script = copy_script("SE-Attention", tmp_path / "$5 to $6 中文.py")
+    # a parameter of five dimensions, for which there is no channels last
+    table = "super().__init__()\n        self.table = nn.Parameter(torch.zeros(1, 1, 1, 1, 1))"
+    script = copy_script("SE-Attention", tmp_path / "$5 to $6 中文.py", "super().__init__()", table)
     result = run(script, "--data", tree, "--epochs", 1, cwd=tmp_path, attention=True, curves=True)
     assert (result.status, result.err) == (0, "")
     for name in (f"{script.stem}.png", f"{script.stem}.attention.png", "comparison.png"):

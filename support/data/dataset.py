@@ -19,11 +19,11 @@ class Data(NamedTuple):
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """The last four."""
+        """The last four fields."""
         return self[2:]
 
     def on(self, device: torch.device, memory_format: torch.memory_format) -> tuple[Tensor, ...]:
-        """The last four on a device, the images in this order in memory."""
+        """The last four fields on a device, the images in this order in memory."""
         tensors = [tensor.to(device) for tensor in self.tensors]
         return tuple(t.contiguous(memory_format=memory_format) if t.ndim == 4 else t for t in tensors)
 

@@ -76,14 +76,11 @@ def read_tree(folder: Path) -> Data:
     Raises:
         UserError: the layout is different, or a picture cannot be read.
     """
-    skipped = Counter()
-
-    def find(split: str) -> dict[str, list[Path]]:
+    for split in ("train", "test"):
         if not (folder / split).is_dir():
             raise UserError(f"--data {folder}: the folder {split} is missing: both train and test are needed", 2)
-        return find_pictures(folder / split, skipped)
-
-    train, test = find("train"), find("test")
+    skipped = Counter()
+    train, test = (find_pictures(folder / split, skipped) for split in ("train", "test"))
     if kinds := [f"{count:,} {kind}" for kind, count in skipped.most_common() if count]:
         more = ", ..." if len(kinds) > 5 else ""
         print(f"Skipped: {', '.join(kinds[:5])}{more} (convert pictures such as HEIC to JPEG)", flush=True)
@@ -107,13 +104,10 @@ def read_pictures(paths: list[Path]) -> Tensor:
     images = np.empty((len(paths), 32, 32, 3), np.uint8)
     # Pillow releases Python's lock while it decodes, so threads decode at the same time. Each has a picture in memory
     # at its full size, hence no more than eight.
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-    try:
-        with bar(range(len(paths)), "Reading pictures") as numbers:
-            for i, image in zip(numbers, pool.map(read_picture, paths), strict=True):
-                images[i] = image
-    finally:
-        pool.shutdown(cancel_futures=True)
+    threads = min(8, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool, bar(range(len(paths)), "Reading pictures") as numbers:
+        for i, image in zip(numbers, pool.map(read_picture, paths), strict=True):  # cancels what is left on an error
+            images[i] = image
     return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
@@ -125,7 +119,7 @@ def read_picture(path: Path) -> np.ndarray:
 def open_picture(path: Path, side: int) -> Image.Image:
     """One picture in RGB, rotated as its EXIF data says, on white where it is transparent.
 
-    A large JPEG may be smaller than it is, but has at least `side` pixels on each side.
+    A large JPEG may come out reduced, to no less than `side` pixels on each side.
 
     Raises:
         UserError: it cannot be read.

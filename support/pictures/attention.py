@@ -34,30 +34,30 @@ class Block(NamedTuple):
 
 def observe(
     model: nn.Module, questions: dict[Hashable, tuple[nn.Module, Callable[[tuple, Any], Any]]], images: Tensor
-) -> dict[Hashable, Any]:
+) -> tuple[Tensor, dict[Hashable, Any]]:
     """Passes images (N, 3, 32, 32) uint8 through a model in evaluation mode, and asks its modules during the pass.
 
     Args:
         questions: {key: (module, function of the module's inputs and its output)}.
 
     Returns:
-        {key: answer}, for the modules that the pass reaches; if it reaches one twice, the first answer.
+        The model's output, and {key: answer} for the modules that the pass reaches; the first, if it reaches one twice.
     """
     answers, hooks, was_training = {}, [], model.training
 
-    def ask(key: Hashable, function: Callable, _: nn.Module, inputs: tuple, output: Any) -> None:
+    def hook(key: Hashable, function: Callable, _: nn.Module, inputs: tuple, output: Any) -> None:
         answers.setdefault(key, function(inputs, output))
 
     model.eval()
     try:
         for key, (module, function) in questions.items():
-            hooks.append(module.register_forward_hook(partial(ask, key, function)))
-        model(normalize(images.to(next(model.parameters()).device)))
+            hooks.append(module.register_forward_hook(partial(hook, key, function)))
+        logits = model(normalize(images.to(next(model.parameters()).device)))
     finally:
-        for hook in hooks:
-            hook.remove()
+        for handle in hooks:
+            handle.remove()
         model.train(was_training)
-    return answers
+    return logits, answers
 
 
 @torch.no_grad()
@@ -68,14 +68,9 @@ def find_blocks(model: nn.Module, images: Tensor) -> tuple[list[Block], list[str
         for method in METHODS:
             if callable(attribute := getattr(module, method, None)) and not isinstance(attribute, nn.Module):
                 questions[module, method] = module, partial(examine, module, method)
-    found = observe(model, questions, images[:2]).values()
+    found = observe(model, questions, images[:2])[1].values()
     blocks = [answer for answer in found if isinstance(answer, Block)]
     return blocks, list(dict.fromkeys(answer for answer in found if isinstance(answer, str)))
-
-
-def check_blocks(model: nn.Module, images: Tensor) -> list[str]:
-    """A line for each block whose `weights`, `gate` or `theta` cannot be drawn, with what came and what is wanted."""
-    return find_blocks(model, images)[1]
 
 
 def examine(module: nn.Module, method: str, inputs: tuple, _: Any) -> Block | str:
@@ -119,7 +114,7 @@ def ask(
     largest = max(math.prod(block.shape) for block in blocks)
     batch_size = min(max(2**24 // largest, 1), BATCH_SIZE)
     questions = {block: (block.module, partial(question, block)) for block in blocks}
-    batches = [observe(model, questions, batch) for batch in images.split(batch_size)]
+    batches = [observe(model, questions, batch)[1] for batch in images.split(batch_size)]
     return {block: torch.cat([answers[block].cpu() for answers in batches]) for block in blocks}
 
 
@@ -156,9 +151,7 @@ def grad_cam(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor | None:
         if isinstance(output, Tensor) and output.dim() == 4 and output.shape[-1] > 1 and output.requires_grad:
             maps.append(output)
 
-    questions = {module: (module, keep) for module in model.modules()}
-    questions["logits"] = model, lambda _, output: output
-    logits = observe(model, questions, images)["logits"]
+    logits, _ = observe(model, {module: (module, keep) for module in model.modules()}, images)
     if not maps:
         return None
     score = logits.gather(1, labels.to(logits.device)[:, None]).sum()

@@ -7,7 +7,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from support.pictures.curves import CONTROL_LINE, draw, gain, plot_run, read_control, set_epochs, shown_name
+from support.files import modified
+from support.pictures.curves import CONTROL_LINE, draw, plot_run, read_control, set_epochs, shown_name
 from support.pictures.style import COLOURS, DPI, OTHER_COLOUR, TEXT_GREY, WIDTH, default_style, save, shorten
 from support.run.command_line import suffix
 from support.run.facts import DATA, differences, read_facts
@@ -51,14 +52,6 @@ def read_folder(folder: Path, facts: dict) -> dict[str, tuple[list[Epoch], list[
     return {name: runs[name] for name in names}
 
 
-def modified(path: Path) -> float:
-    """When a file was changed last; 0 if it has just been moved away."""
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0
-
-
 def range_with_margin(values: list[float]) -> tuple[float, float]:
     """From the lowest value to the highest, and a twentieth of that more at both ends; never empty."""
     span = max(max(values) - min(values), 0.02 * abs(max(values)), 1e-6)
@@ -94,8 +87,10 @@ def plot_comparison(path: Path, runs: dict[str, tuple[list[Epoch], list[Epoch]]]
             draw(axes, history[first - 1 :], field, color=COLOURS.get(shown_name(name), OTHER_COLOUR), linewidth=1.8)
             set_epochs(axes, epochs, ticks=4, first=first)
             axes.tick_params(labelleft=column == 0, labelbottom=axes is below)
-        alone = f"{history[-1].test_acc:.2f}%\n(no matching control)"
-        verdict = f"this run: {gain(history, control):+.2f}" if control else alone
+        verdict = f"{history[-1].test_acc:.2f}%\n(no matching control)"
+        if control:
+            last = min(len(history), len(control)) - 1  # that both have
+            verdict = f"this run: {history[last].test_acc - control[last].test_acc:+.2f}"
         above.set_title(f"{shorten(shown_name(name), 22)}\n{verdict}", fontsize=9, weight="bold")
         above.set_ylim(accuracy_range)
         below.set(ylim=[math.exp(end) for end in log_range], yscale="log", xlabel="epoch")

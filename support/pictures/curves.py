@@ -40,12 +40,6 @@ def set_epochs(axes: Axes, epochs: int, ticks: int, first: int = 1) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def gain(history: list[Epoch], control: list[Epoch]) -> float:
-    """Test accuracy in points above the control's, at the last epoch that both have."""
-    last = min(len(history), len(control)) - 1
-    return history[last].test_acc - control[last].test_acc
-
-
 @default_style
 def plot_run(path: Path, csv: Path, history: list[Epoch], epochs: int, facts: dict) -> None:
     """Loss and accuracy of one run, in training and on the test images, beside its control's if there is one.

@@ -65,11 +65,6 @@ def squares(file: Path) -> tuple[Tensor, Tensor]:
     return large, small
 
 
-@torch.no_grad()
-def probabilities(model: nn.Module, images: Tensor) -> Tensor:
-    return observe(model, {"logits": (model, lambda _, output: output)}, images)["logits"].float().softmax(1).cpu()
-
-
 def draw_photos(model: nn.Module, facts: dict, files: Sequence[Path], path: Path) -> None:
     """Prints the three likeliest classes of each photo, and draws them with what the model's blocks attend to.
 
@@ -79,7 +74,9 @@ def draw_photos(model: nn.Module, facts: dict, files: Sequence[Path], path: Path
     """
     classes = facts["classes"]
     large, small = (torch.stack(photos) for photos in zip(*map(squares, files), strict=True))
-    likely, labels = probabilities(model, small).topk(min(3, len(classes)))
+    with torch.no_grad():
+        logits, _ = observe(model, {}, small)
+    likely, labels = logits.float().softmax(1).cpu().topk(min(3, len(classes)))
     rows = []
     for file, shares, places in zip(files, likely.tolist(), labels.tolist(), strict=True):
         name = printable(file.name)

@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import math
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -159,7 +160,7 @@ def parse(
     if len(options.photo) > 8:
         parser.error(f"--photo takes up to eight files, not {len(options.photo)}")
     for file in options.photo:
-        if not file.is_file():
-            reason = "is a folder: give files" if file.is_dir() else "file not found"
+        if not os.path.isfile(file):  # which raises nothing, whatever is typed
+            reason = "is a folder: give files" if os.path.isdir(file) else "file not found"
             parser.error(f"--photo {file}: {reason}")
     return options

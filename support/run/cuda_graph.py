@@ -10,7 +10,7 @@ Step = Callable[..., tuple[Tensor, ...]]  # of model, optimizer, images, labels 
 
 
 class GraphedStep:
-    """Trains one model with one optimizer, whose learning rate stays, by replaying one captured step.
+    """Trains one model with one optimizer, whose learning rate stays the same, by replaying one captured step.
 
     The first batch is trained plainly: it creates Adam's state. The second of that size is captured; from then on
     batches of that size replay the graph, and others, such as an epoch's last, are trained plainly.
@@ -76,7 +76,7 @@ class GraphedStep:
             raise
         except RuntimeError as error:
             generator.graphsafe_set_state(generator_before)  # or it would still be in the capture that failed
-            return str(error).splitlines()[0]
+            return str(error).partition("\n")[0] or type(error).__name__
         finally:
             for group in optimizer.param_groups:
                 group["capturable"] = False

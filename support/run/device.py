@@ -80,5 +80,5 @@ def choose_kernels(model: nn.Module, device: torch.device) -> None:
         copy.deepcopy(model).train()(torch.zeros(2, 3, 32, 32, device=device)).sum().backward()
     except Exception as error:  # also of a model that cannot be copied or tried like this
         torch.use_deterministic_algorithms(True, warn_only=True)
-        reason = str(error).partition(",")[0]
+        reason = str(error).partition("\n")[0].partition(",")[0]
         print(f"A resumed run may differ in the last digits: {reason}")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -54,18 +55,14 @@ def gather(options: argparse.Namespace, data: Data, model: nn.Module, build: Cal
 
 
 def processor() -> str | None:
-    """The processor's name, or else its kind, if the system tells."""
-    name = None
-    try:
+    """The processor's name, or else its kind; None if the system gives neither."""
+    with suppress(OSError, subprocess.CalledProcessError, TypeError):  # the last: no name in cpuinfo, as on many ARMs
         if sys.platform == "linux":
-            name = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-            name = name and name[1]
-        elif sys.platform == "darwin":
+            return re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1]
+        if sys.platform == "darwin":
             sysctl = ["sysctl", "-n", "machdep.cpu.brand_string"]
-            name = subprocess.run(sysctl, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        pass
-    return name or platform.processor() or platform.machine() or None
+            return subprocess.run(sysctl, capture_output=True, text=True, check=True).stdout.strip()
+    return platform.processor() or platform.machine() or None
 
 
 def differences(facts: dict, others: dict, keys: Iterable[str]) -> list[str]:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from support.data.dataset import Data
-from support.errors import UserError, continue_command
+from support.errors import UserError, continue_command, quote
 from support.files import remove_leftovers, replacing, set_aside
 from support.run.facts import (
     DATA,
@@ -75,6 +75,8 @@ def load_checkpoint(
         if facts.keys() != now.keys():
             raise UserError(f"{path} was written by another version of this project: {advice}", 2)
         for key in differences(facts, now, same):
+            if key in DATA:
+                raise UserError(f"{path} was trained on other images: give --data their folder, or {advice}", 2)
             other = f"{key} {facts[key]}, not {now[key]}"
             raise UserError(f"{path} was trained with {other}: use the same value, or {advice}", 2)
         try:
@@ -88,7 +90,7 @@ def load_checkpoint(
             for key in ("exp_avg", "exp_avg_sq"):
                 state[key] = torch.empty_like(parameter).copy_(state[key])
         return [Epoch(int(epoch), *map(float, values)) for epoch, *values in saved["history"]], facts
-    except UserError:
+    except (UserError, torch.OutOfMemoryError):
         raise
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror})", 2) from error
@@ -99,8 +101,8 @@ def load_checkpoint(
 class Record:
     """A run's files in the folder `--out`, updated after every epoch.
 
-    Used as a context: on entering, the run resumes from its checkpoint if the user wants that; on leaving by Ctrl-C,
-    it prints how to continue.
+    Used as a context manager: on entering, the run resumes from its checkpoint if the user wants that; on leaving by
+    Ctrl-C, it prints how to continue.
 
     Args:
         options: as `command_line.parse` gives them.
@@ -154,7 +156,6 @@ class Record:
             self.load(["script", *DATA, *TRAINING], "start afresh, without --resume")
             if (done := len(self.history)) > self.epochs:
                 raise UserError(f"{self.checkpoint} has {done} epochs already: raise --epochs", 2)
-            self.update(self.csv, write_csv, self.history)  # which is behind if a kill came between
         elif options.resume:
             print(f"{self.checkpoint} not found: starting with epoch 1")
 
@@ -162,8 +163,10 @@ class Record:
         """Goes back to the checkpoint. Its facts remain the run's, whatever is typed now and on whatever machine."""
         now = self.facts
         self.history, self.facts = load_checkpoint(self.checkpoint, now, same, self.model, self.optimizer, advice)
-        if differences(self.facts, now, ["script_checksum"]):
+        before = self.facts["script_checksum"]  # None, as now's can be: no script, but a notebook's cell
+        if before and now["script_checksum"] not in (None, before):
             print(f"{self.options.script} was edited after this run began; the run continues with the edited script")
+        self.update(self.csv, write_csv, self.history)  # which is behind if a kill came between
         self.update(self.json, write_facts, self.facts)
 
     def __exit__(self, kind: type | None, error: BaseException | None, _) -> None:
@@ -186,7 +189,7 @@ class Record:
             UserError: a loss is not finite; the epochs before it are kept.
         """
         if not math.isfinite(epoch.train_loss + epoch.test_loss):
-            kept = f"; the first {len(self.history)} epochs are saved in {self.options.out}" if self.history else ""
+            kept = f"; what was trained before it is saved in {self.options.out}" if self.history else ""
             raise UserError(
                 f"the loss of epoch {epoch.epoch} is not finite: try --lr {self.options.lr / 10:g}, "
                 f"or look for nan in what the model's blocks return{kept}"
@@ -213,8 +216,10 @@ class Record:
         torch.save(contents, buffer)
         with replacing(self.checkpoint) as temporary:
             temporary.write_bytes(buffer.getvalue())
-            if len(history) == 1:  # only now is there something to put in its place
-                self.set_earlier_run_aside()
+            # only now is there something to put in its place
+            if len(history) == 1 and (place := set_aside(self.options.out, self.options.name)):
+                add = quote(["--out", str(place), "--resume"])
+                print(f"Moved the previous run with this name to {place}. To resume that one, add: {add}")
         self.history.append(epoch)  # it counts from here on, since the run can be resumed from it
         self.update(self.csv, write_csv, self.history)
         self.update(self.json, write_facts, self.facts)
@@ -228,7 +233,3 @@ class Record:
             if path not in self.old:
                 print(f"cannot write {path} ({error.strerror}): training goes on, the next epoch tries again")
             self.old.add(path)
-
-    def set_earlier_run_aside(self) -> None:
-        if place := set_aside(self.options.out, self.options.name):
-            print(f"Moved the previous run with this name to {place}. To resume that one, add: --out {place} --resume")
