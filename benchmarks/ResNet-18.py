@@ -53,6 +53,7 @@ from support.errors import UserError, plain_errors
 from support.files import holding, replacing
 from support.run import command_line
 from support.run.facts import count_parameters, processor
+from support.run.record import Epoch
 
 PADDING = 4  # black pixels on every side
 
@@ -137,7 +138,7 @@ def put_into(network: nn.Module, block: str) -> nn.Module:
     return network
 
 
-COLUMNS = ["network", "seed", "epoch", "train_loss", "train_acc", "test_loss", "test_acc", "seconds"]
+COLUMNS = ["network", "seed", *Epoch._fields]
 
 
 def highest_lr(batch_size: int) -> float:
@@ -146,8 +147,8 @@ def highest_lr(batch_size: int) -> float:
 
 def train(
     network: nn.Module, data: Data, seed: int, epochs: range, options: argparse.Namespace, constant_lr: float = 0
-) -> list[tuple]:
-    """Trains a network for these epochs and tests it after each. Returns `COLUMNS` from `epoch` on, for each.
+) -> list[Epoch]:
+    """Trains a network for these epochs and tests it after each.
 
     Args:
         network, data: on the same device, channels last.
@@ -169,15 +170,15 @@ def train(
             cycle.step()
         return sums
 
-    lines = []
+    history = []
     for epoch in epochs:
         start = time.perf_counter()
         set_seed(seed, epoch)
         how = options.batch_size, options.precision, f"Epoch [{epoch}/{epochs[-1]}]", step
         trained = train_epoch(network, optimizer, augment(padded), data.train_labels, *how)
         tested = evaluate(network, data.test_images, data.test_labels, options.precision)
-        lines.append((epoch, *trained, *tested, time.perf_counter() - start))
-    return lines
+        history.append(Epoch(epoch, *trained, *tested, time.perf_counter() - start))
+    return history
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -188,16 +189,11 @@ def read(path: Path) -> list[dict[str, str]]:
 def append(path: Path, header: Iterable, lines: list[Iterable]) -> None:
     """Adds lines to a CSV, which is whole at any moment."""
     is_new = not path.exists()
-    try:
-        with replacing(path) as temporary:
-            if not is_new:
-                shutil.copyfile(path, temporary)
-            with temporary.open("a", encoding="utf-8", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerows([header, *lines] if is_new else lines)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({error}): fix the problem, then run the same command again to resume"
-        ) from error
+    with replacing(path) as temporary:
+        if not is_new:
+            shutil.copyfile(path, temporary)
+        with temporary.open("a", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([header, *lines] if is_new else lines)
 
 
 def parse() -> argparse.Namespace:
@@ -229,7 +225,6 @@ def main() -> None:
     options = parse()
     task = f"{options.network}-inserted" if options.insert else options.network
     table, table_of_facts = options.out / f"{task}.csv", options.out / f"{task}-facts.csv"
-    torch.backends.cudnn.benchmark = True  # measures once for each shape which kernels are fastest
     with plain_errors(options), holding(options.out, task):
         data = load_data(options.data)
         same = {"checksum": checksum(data)}  # in all runs of a table
@@ -240,6 +235,7 @@ def main() -> None:
         last_epoch = "1" if options.insert else str(options.epochs)
         done = {(line["network"], line["seed"]) for line in read(table) if line["epoch"] == last_epoch}
 
+        torch.backends.cudnn.benchmark = True  # measures once for each shape which kernels are fastest
         data = Data(data.name, data.classes, *data.on(options.device, torch.channels_last))
         to_device = {"device": options.device, "memory_format": torch.channels_last}
         epochs, further = range(1, options.epochs + 1), range(options.epochs + 1, options.epochs + 2)
@@ -258,11 +254,11 @@ def main() -> None:
                     set_seed(seed, epoch=0)
                 network = put_into(copy.deepcopy(trained[seed]), name).to(**to_device)
                 immediately = evaluate(network, data.test_images, data.test_labels, options.precision)
-                [line] = train(network, data, seed, further, options, constant_lr=0.01)
-                lines = [(0, math.nan, math.nan, *immediately, 0.0), (1, *line[1:])]
+                [after] = train(network, data, seed, further, options, constant_lr=0.01)
+                history = [Epoch(0, math.nan, math.nan, *immediately, 0.0), after._replace(epoch=1)]
             else:
                 network = put_into(NETWORKS[options.network](len(data.classes)), name).to(**to_device)
-                lines = train(network, data, seed, epochs, options)
+                history = train(network, data, seed, epochs, options)
             on_gpu = options.device.type == "cuda"
             facts = {"network": name, "seed": seed, "parameters": count_parameters(network), "data": data.name, **same}
             facts["device"] = torch.cuda.get_device_name(options.device) if on_gpu else options.device.type
@@ -270,9 +266,9 @@ def main() -> None:
             known = {(line["network"], line["seed"]) for line in read(table_of_facts)}
             if (name, str(seed)) not in known:  # after a kill between the two files
                 append(table_of_facts, facts, [facts.values()])
-            append(table, COLUMNS, [(name, seed, *(round(value, 6) for value in line)) for line in lines])
+            append(table, COLUMNS, [(name, seed, *(round(value, 6) for value in epoch)) for epoch in history])
             done.add((name, str(seed)))
-            *_, accuracy, seconds = lines[-1]
+            *_, accuracy, seconds = history[-1]
             print(f"seed {seed}, {name}: {accuracy:.2f}%, the last epoch in {seconds:.2f} seconds", flush=True)
             longest = max(longest, time.monotonic() - start)
     print(f"Done: {table} and {table_of_facts}")

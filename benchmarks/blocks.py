@@ -94,7 +94,7 @@ def draw(runs: Path, of_shapes: Path, data: Data, path: Path) -> None:
 
 
 def main() -> None:
-    options = parse(__doc__, out=ROOT / "plots/gallery")
+    options = parse(__doc__, out=GALLERY)
     with plain_errors(options):
         draw(options.runs, options.shapes, load_data(options.data), options.out / "blocks.png")
 

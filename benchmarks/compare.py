@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from gains import Line, Panel, draw_gain_over_steps, excludes_zero, interval, last, measure
-from in_place import gated_parts, put_in_place, read_build, resnet
+from gains import Line, Panel, draw_gain_over_steps, excludes_zero, interval, last, markdown, measure
+from in_place import has_gates, put_in_place, read_build, resnet
 from networks import one_line
 from sweep import LR, Run, csv_of, parse, plainly, refuse_other_runs, train
 from torch import Tensor, nn
@@ -71,7 +71,7 @@ def closest_constants(build: Callable[..., nn.Module], data: Data, seed: int) ->
 
     set_seed(seed, epoch=0)
     network = build(num_classes=len(data.classes), block=kept)
-    if not all(map(gated_parts, blocks)):
+    if not all(map(has_gates, blocks)):
         return []
     for block in blocks:
         block.register_forward_hook(note)
@@ -158,14 +158,15 @@ def table(comparison: Comparison, epochs: int, value: Callable, failed: dict[Pat
         errors = [failed[run.csv] for run in runs[kind] + runs[other] if run.csv in failed]
         if not errors:
             return interval(differences)
-        found = f"{interval(differences)} ({len(differences)} seeds); " if differences else ""
+        found = f"{interval(differences)} ({len(differences)} of {len(runs[kind])} seeds); " if differences else ""
         return f"{found}failed: {errors[0]}".replace("|", "\\|")
 
     def costs(kind: str) -> list[str]:
         if not (complete[kind] and complete["control"]):
             return ["", ""]
         both = kind, "control"
-        parameters = [read_facts(runs[each][0].csv.with_suffix(".json"))["parameters"] for each in both]
+        trained = [next(run for run in runs[each] if run.seed in complete[each]) for each in both]
+        parameters = [read_facts(run.csv.with_suffix(".json"))["parameters"] for run in trained]
         seconds = [statistics.median(e.seconds for run in complete[each].values() for e in run) for each in both]
         return [f"{parameters[0] - parameters[1]:+,}", f"{seconds[0] / seconds[1]:.1f}"]
 
@@ -173,13 +174,12 @@ def table(comparison: Comparison, epochs: int, value: Callable, failed: dict[Pat
     labels = {kind: f"a {kind} in its place" for kind in replacements}
     if "constant" in labels:
         labels["constant"] += f" ({comparison.gates})"
+    header = ["", "change in test accuracy over the control", "added parameters", "epoch time / control's"]
     rows = [
-        ["", "change in test accuracy over the control", "added parameters", "epoch time / control's"],
-        ["---"] * 4,
         *([label, change(kind, "control"), *costs(kind)] for kind, label in ({"block": name} | labels).items()),
         *([f"{name} over the {kind}", change("block", kind), "", ""] for kind in replacements),
     ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return markdown(header, rows)
 
 
 def sentence(comparison: Comparison, epochs: int, value: Callable) -> str:

@@ -13,16 +13,10 @@ from matplotlib.ticker import LogFormatter
 
 from support.pictures.style import DPI, GRID_GREY, TEXT_GREY, WIDTH, default_style, save
 
-# 97.5% points of Student's t, by number of seeds; with more, the normal distribution's
-T_QUANTILE = dict(
-    zip(
-        range(2, 31),
-        [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-         2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045],
-        strict=True,
-    )
-)  # fmt: skip
-NORMAL_QUANTILE = 1.960
+# 97.5% points of Student's t for 2 to 30 seeds
+T_QUANTILES = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145,
+               2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048,
+               2.045]  # fmt: skip
 
 
 def measure(history: Sequence) -> float:
@@ -42,7 +36,8 @@ def last(history: Sequence) -> float:
 def half_width(differences: list[float]) -> float:
     """Half of the 95% interval of the mean, by Student's t; needs two seeds."""
     seeds = len(differences)
-    return T_QUANTILE.get(seeds, NORMAL_QUANTILE) * statistics.stdev(differences) / seeds**0.5
+    quantile = T_QUANTILES[seeds - 2] if seeds <= 30 else 1.960  # the normal distribution's
+    return quantile * statistics.stdev(differences) / seeds**0.5
 
 
 def interval(differences: list[float]) -> str:
@@ -56,6 +51,11 @@ def interval(differences: list[float]) -> str:
 def excludes_zero(differences: list[float]) -> bool:
     """Whether the 95% interval excludes zero; that of one seed does not."""
     return len(differences) > 1 and abs(statistics.mean(differences)) > half_width(differences)
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 class Line(NamedTuple):

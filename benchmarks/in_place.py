@@ -30,19 +30,18 @@ from support.errors import UserError, finish, plain_errors
 from support.files import holding
 from support.run import command_line
 from support.run.facts import gather, write_facts
-from support.run.record import Epoch, write_csv
+from support.run.record import write_csv
 
 resnet = importlib.import_module("ResNet-18")
 KINDS = ("block", "control", "linear", "constant")  # of what is in the block's place
 
 
-def gated_parts(block: nn.Module) -> list[nn.Module]:
-    """What has a method `gate`: the block itself, or else those of its parts that have one, as CBAM's two."""
-    parts = [part for part in block.modules() if callable(getattr(type(part), "gate", None))]
-    return parts[:1] if block in parts else parts
+def has_gates(block: nn.Module) -> bool:
+    """Whether the block has a method `gate`, or a part of it has, as CBAM's two."""
+    return any(callable(getattr(type(part), "gate", None)) for part in block.modules())
 
 
-def read_build(script: Path, network: str = "own") -> tuple[Callable[..., nn.Module], str]:
+def read_build(script: Path, network: str) -> tuple[Callable[..., nn.Module], str]:
     """`build(num_classes, block)` of a script's own network or of a ResNet, and the name of its control.
 
     Into a ResNet the block is put by the README's recipe: a block with gates at the end of each residual branch, one
@@ -56,7 +55,7 @@ def read_build(script: Path, network: str = "own") -> tuple[Callable[..., nn.Mod
         example = block_of_script(64)
     except Exception as error:  # someone's own code can raise anything
         raise UserError(f"{script}: its block fails for 64 channels: {one_line(error)}", 2) from error
-    insert = resnet.insert_gates if gated_parts(example) else resnet.insert_attention
+    insert = resnet.insert_gates if has_gates(example) else resnet.insert_attention
 
     def build_resnet(num_classes: int, block: Callable[..., nn.Module] | None = block_of_script) -> nn.Module:
         model = resnet.NETWORKS[network](num_classes)
@@ -91,9 +90,7 @@ def train_resnet(build: Callable[..., nn.Module], name: str, script: Path, argv:
         model = build(num_classes=len(data.classes)).to(options.device, memory_format=torch.channels_last)
         facts = gather(options, data, model, build) | {"epochs": options.epochs}
         data = Data(data.name, data.classes, *data.on(options.device, torch.channels_last))
-        history = [
-            Epoch(*line) for line in resnet.train(model, data, options.seed, range(1, options.epochs + 1), options)
-        ]
+        history = resnet.train(model, data, options.seed, range(1, options.epochs + 1), options)
         if not math.isfinite(sum(epoch.train_loss + epoch.test_loss for epoch in history)):
             raise UserError("its loss is not finite")
         csv = options.out / f"{options.name}.csv"
@@ -106,11 +103,11 @@ if __name__ == "__main__":
         finish(f"give own or {' or '.join(resnet.NETWORKS)}; one of {', '.join(KINDS)}; a script; a run's name", 2)
     network, kind, script, name, *argv = sys.argv[1:]
     try:
-        factors = json.loads(argv.pop(0)) if kind == "constant" else ()
+        factors = [float(factor) for factor in json.loads(argv.pop(0))] if kind == "constant" else ()
         build, control = read_build(Path(script), network)
     except UserError as error:
         finish(str(error), error.status)
-    except (IndexError, ValueError):
+    except (IndexError, TypeError, ValueError):
         finish("give the constants after the run's name, as a JSON list: [0.5, 0.5]", 2)
     build = put_in_place(build, kind, factors)
     if network == "own":

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from gains import Line, Panel, draw_gain_over_steps, excludes_zero, interval, last, measure
+from gains import Line, Panel, draw_gain_over_steps, excludes_zero, interval, last, markdown, measure
 from networks import ROOT, build, load
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -183,11 +183,6 @@ def bold(differences: list[float]) -> str:
     return f"**{interval(differences)}**" if excludes_zero(differences) else interval(differences)
 
 
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def table_of_gains(title: str, rows: dict[str, tuple[str, str]]) -> str:
     """Gains of networks over others, early and at the end, and the number of seeds."""
     lines = []
@@ -326,8 +321,6 @@ def draw_gallery() -> None:
     note += "Slope 0: ReLU, not leaky ReLU."
     draw_gain_over_steps(GALLERY / "gain-over-steps.png", grid, title, [task.title for task in tasks], note)
     runs = {name: seeds[0] for name, seeds in read(COPY.name).items() if len(seeds.get(0, [])) >= 100}
-    if "STN-Attention" in runs:
-        del runs["STN-slope0"]
     with tempfile.TemporaryDirectory() as folder:  # as the files that a user's runs write
         paths = {name: Path(folder, f"{name}.csv") for name in runs}
         facts = {name: read_all_facts(COPY.name)[name, 0] for name in runs}

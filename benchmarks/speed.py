@@ -22,7 +22,7 @@ from torchvision import datasets, transforms
 
 from common import evaluate, load_data, train_epoch, train_step
 from support.data.dataset import Data
-from support.errors import UserError, finish
+from support.errors import plain_errors
 from support.run import command_line
 from support.run.cuda_graph import GraphedStep
 from support.run.device import memory_order, tuned
@@ -86,7 +86,7 @@ def start(loop: str, network: str, options: argparse.Namespace) -> None:
     sizes = [options.images] * 2 + [max(1, options.images // 5)] * 2
     cut = [tensor[torch.arange(size) % len(tensor)] for tensor, size in zip(data.tensors, sizes, strict=True)]
     model = build(network, len(data.classes)).to(options.device)
-    epochs = globals()[loop](model, data._replace(**dict(zip(Data._fields[2:], cut, strict=True))), options)
+    epochs = globals()[loop](model, Data(data.name, data.classes, *cut), options)
 
 
 def epoch_seconds() -> float:
@@ -120,10 +120,8 @@ def main() -> None:
     command_line.refuse_tf32(parser, options)
     if unknown := [name for name in options.networks if name not in NETWORKS]:
         parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(NETWORKS)}")
-    try:
+    with plain_errors(options):
         load_data(options.data)  # here for the sake of a plain error; each process loads its own
-    except UserError as error:
-        finish(str(error), error.status)
 
     print("| network | tutorial, images/s | project, images/s | speed-up | epoch over control's |")
     print("| --- | --- | --- | --- | --- |", flush=True)

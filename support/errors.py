@@ -82,7 +82,7 @@ def plain_errors(options: argparse.Namespace) -> Iterator[None]:
     except OSError as error:
         if error.filename and options.out not in Path(error.filename).parents:  # opened by the user's own code
             raise
-        then = f"continue with: {continue_command(options)}" if "typed" in options else "start again"
+        then = f"continue with: {continue_command(options)}" if "typed" in options else "run the same command again"
         finish(f"cannot write ({error}); fix the problem, then {then}", 1)
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):

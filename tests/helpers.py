@@ -29,11 +29,8 @@ torch.set_num_threads(1)
 # A fork server has torch, and what else takes long, imported once for all runs, each of which is a process of its own.
 CONTEXT = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
 if os.name != "nt":
-    PRELOAD = ["common", "support.pictures.comparison", "support.pictures.attention_picture", "torchvision.datasets"]
-    PRELOAD += [
-        "pytest",
-        *(f"PIL.{module.name}" for module in pkgutil.iter_modules(PIL.__path__) if "Plugin" in module.name),
-    ]
+    PRELOAD = ["pytest", "in_place", "support.pictures.comparison", "support.pictures.attention_picture"]
+    PRELOAD += [f"PIL.{module.name}" for module in pkgutil.iter_modules(PIL.__path__) if "Plugin" in module.name]
     CONTEXT.set_forkserver_preload(PRELOAD)
 
 
@@ -83,7 +80,7 @@ def child(
 
     os.chdir(cwd)
     for descriptor, log in enumerate(logs, 1):
-        os.dup2(os.open(log, os.O_WRONLY), descriptor)
+        os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), descriptor)
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
     sys.argv = typed
@@ -101,6 +98,19 @@ def child(
 
 def run(script: str | Path, *arguments: object, **options) -> Result:
     return Process(script, *arguments, **options).wait()
+
+
+class Forked:
+    """In place of `subprocess.Popen`: a script in a process that has torch imported already, without pictures."""
+
+    def __init__(self, command, stdout, stderr, env):
+        typed, log = [str(word) for word in command[1:]], Path(stdout.name).absolute()
+        self.process = CONTEXT.Process(target=child, args=(typed, Path.cwd(), [log, log], None, False, False))
+        self.process.start()
+
+    def poll(self):
+        self.returncode = self.process.exitcode
+        return self.returncode
 
 
 def check_refused(result: Result, says: str, status: int = 2) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import NETWORKS, ROOT, SCRIPTS, build, load, rows, run
+from helpers import NETWORKS, ROOT, SCRIPTS, build, load, rows
 from torch import nn
 from torch.nn import functional as F
 
@@ -59,19 +59,19 @@ def test_training_is_plain_adam_on_the_same_batches():
         torch.testing.assert_close(fast, slow, rtol=0, atol=1e-4)  # after ten steps of 0.001
 
 
-def test_means_are_exact(tree, tmp_path):
-    """The recorded test figures, recomputed from the checkpoint one image at a time."""
-    assert run("CNN", "--data", tree, "--epochs", 1, "--batch-size", 7, cwd=tmp_path).status == 0
-    data = load_data(str(tree))
+def test_means_are_exact(finished, tree):
+    """The recorded test values, and those of two batches of different sizes, recomputed one image at a time."""
+    plots, data = finished["CNN"][1] / "plots", load_data(str(tree))
     network = load("CNN").build(len(data.classes)).eval()
-    network.load_state_dict(torch.load(tmp_path / "plots" / "CNN.pt", weights_only=True)["model"])
+    network.load_state_dict(torch.load(plots / "CNN.pt", weights_only=True)["model"])
+    images, labels = torch.cat([data.test_images, data.train_images]), torch.cat([data.test_labels, data.train_labels])
     with torch.no_grad():
-        logits = torch.cat([network(image[None] / 127.5 - 1) for image in data.test_images]).double()
-    loss = -logits.log_softmax(1)[torch.arange(len(logits)), data.test_labels].mean().item()
-    accuracy = 100 * (logits.argmax(1) == data.test_labels).double().mean().item()
-    last = rows(tmp_path / "plots" / "CNN.csv")[-1].split(",")
-    assert float(last[3]) == pytest.approx(loss, abs=1e-5)
-    assert float(last[4]) == pytest.approx(accuracy, abs=1e-3)
+        logits = torch.cat([network(image[None] / 127.5 - 1) for image in images]).double()
+    losses, right = F.cross_entropy(logits, labels, reduction="none"), (logits.argmax(1) == labels).double()
+    recorded = map(float, rows(plots / "CNN.csv")[-1].split(",")[3:])
+    for count, (loss, accuracy) in ((24, recorded), (84, evaluate(network, images, labels))):
+        assert loss == pytest.approx(losses[:count].mean().item(), abs=1e-5)
+        assert accuracy == pytest.approx(100 * right[:count].mean().item(), abs=1e-3)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -3,14 +3,14 @@
 import argparse
 import re
 import statistics
+import zlib
 from functools import partial
 
 import compare
 import pytest
 import torch
-from helpers import ROOT, load, rows, run
+from helpers import ROOT, load, rows
 from in_place import read_build
-from test_sweep import main, started  # noqa: F401, a fixture
 from torch import nn
 from variants import Gradually, LinearShortcut, SEAttention
 
@@ -57,45 +57,46 @@ def cells(text, label):
     return [cell.strip() for cell in line.split(" | ")][1:]
 
 
-def test_a_block_that_fails_fails_alone_and_an_edited_script_is_trained_anew(tree, here, started, monkeypatch, capsys):  # noqa: F811
-    def typing(*scripts, seeds):
+def test_a_block_that_fails_fails_alone_and_an_edited_script_is_trained_anew(tree, here, started, typed):
+    def compared(*scripts, seeds):
         started.clear()
-        typed = ["--data", tree, "--epochs", 2, "--seeds", seeds, "--jobs", 2, "--out", "runs"]
-        return main(compare, *scripts, *typed, monkeypatch=monkeypatch, capsys=capsys)
+        flags = ["--data", tree, "--epochs", 2, "--seeds", seeds, "--jobs", 2, "--out", "runs"]
+        return typed(compare, *scripts, *flags)
 
     write("Same", "x")
-    write("Nan", "x * float('nan')")
+    write("Nan", f"x * (float('nan') if torch.initial_seed() == {zlib.crc32(b'0 1')} else 1)")  # seed 0, epoch 1
     write("Shape", "x[:, 1:]")
-    status, said, errors = typing("Same.py", "Nan.py", "Shape.py", seeds=1)
-    assert (status, errors, len(started)) == (1, "", 5)  # the control and the linear layer once
-    assert cells(said, "Nan")[0].startswith("failed: Nan.py: the loss of epoch 1 is not finite")
+    status, said, errors = compared("Same.py", "Nan.py", "Shape.py", seeds=2)
+    assert (status, errors, len(started)) == (1, "", 10)  # the control and the linear layer once a seed
+    why, added, _ = cells(said, "Nan")
+    assert why.startswith("+0.00 (1 of 2 seeds); failed: Nan.py: the loss of epoch 1 is not finite") and added == "+1"
     assert cells(said, "Shape")[0].startswith("failed: RuntimeError: mat1 and mat2 shapes")
-    assert len(re.findall(r"\| a linear layer in its place \| [+-]\d+\.\d\d \|", said)) == 3
+    assert len(re.findall(r"\| a linear layer in its place \| [+-]\d+\.\d\d ± ", said)) == 3
     assert "Nan cannot be judged: fewer than two of its seeds are complete." in said
 
     write("Gate", "x * self.gate(x)[:, :, None, None]", GATE)
-    status, said, errors = typing("Same.py", "Gate.py", seeds=2)
-    assert (status, errors, len(started)) == (0, "", 7)  # not what is there
+    status, said, errors = compared("Same.py", "Gate.py", seeds=2)
+    assert (status, errors, len(started)) == (0, "", 4)  # not what is there
     assert cells(said, "Same")[:2] == ["+0.00 ± 0.00", "+1"] and "seeds, Same is exactly as good as its control" in said
     assert said.count("| a constant in its place (") == 1 and len(rows(here / "runs/seed1/Gate-constant.csv")) == 3
     assert len(rows(here / "runs/seed1/Tiny-linear.csv")) == 3 and (here / "runs/compare.png").exists()
     assert (here / "runs/compare.md").read_text(encoding="utf-8").strip() in said
 
     write("Gate", "x * self.gate(x)[:, :, None, None] * 0.5", GATE)
-    status, said, errors = typing("Gate.py", seeds=1)
+    status, said, errors = compared("Gate.py", seeds=1)
     assert (status, errors, len(started)) == (0, "", 2) and said.startswith("Gate.py was edited.")
     assert {path.name for path in (here / "runs/seed0/earlier").iterdir()} == {"Gate-1", "Gate-constant-1"}
 
     write("Other", "x", parameters=2, control="Tiny-linear")  # a name that another network has
-    assert typing("Other.py", seeds=1)[0] == 2 and started == []
+    assert compared("Other.py", seeds=1)[0] == 2 and started == []
 
 
-def test_blocks_in_a_resnet(tree, here, started, monkeypatch, capsys):  # noqa: F811
+def test_blocks_in_a_resnet(tree, here, started, typed):
     """A gate at the end of each residual branch, another block after the third stage."""
     write("Same", "x")
     write("Gate", "x * self.gate(x)[:, :, None, None]", GATE)
     flags = ["--network", "ResNet-8", "--data", tree, "--seeds", 1, "--out", "runs", "--epochs"]
-    status, said, errors = main(compare, "Same.py", "Gate.py", *flags, 1, monkeypatch=monkeypatch, capsys=capsys)
+    status, said, errors = typed(compare, "Same.py", "Gate.py", *flags, 1)
     assert (status, errors, len(started)) == (0, "", 6)
     assert [cells(said, name)[1] for name in ("Same", "Gate")] == ["+1", "+3"]
     linear = [count_parameters(LinearShortcut(channels)) for channels in (16, 32, 64)]
@@ -105,18 +106,12 @@ def test_blocks_in_a_resnet(tree, here, started, monkeypatch, capsys):  # noqa: 
     )
     assert of_block == of_control != with_half
     assert "last epoch" in said and (here / "runs/compare-ResNet-8.png").exists()
-    status, _, errors = main(compare, "Same.py", *flags, 2, monkeypatch=monkeypatch, capsys=capsys)
+    status, _, errors = typed(compare, "Same.py", *flags, 2)
     assert (status, len(started)) == (2, 6) and "has epochs 1, not 2" in errors
     for ending in (".csv", ".json"):  # as after a kill: the run that was stopped is trained, and no other
         (here / f"runs/seed0/Gate-ResNet-8{ending}").unlink()
-    status, said, _ = main(compare, "Gate.py", *flags, 1, monkeypatch=monkeypatch, capsys=capsys)
+    status, said, _ = typed(compare, "Gate.py", *flags, 1)
     assert (status, len(started)) == (0, 7) and "was edited" not in said
-
-
-@pytest.mark.parametrize("typed", [[], ["ResNet-9", "block", "SE-Attention.py", "SE"], ["own", "half", "S.py", "S"]])
-def test_words_that_name_no_run(typed, tmp_path):
-    result = run(str(ROOT / "benchmarks" / "in_place.py"), *typed, cwd=tmp_path)
-    assert result.status == 2 and result.err.count("\n") == 1 and "give own or ResNet-18" in result.err
 
 
 def test_stn_goes_before_a_resnet():
@@ -132,13 +127,13 @@ def test_stn_goes_before_a_resnet():
         ([10, 12, 11], "worse than its control and worse than a linear layer"),
     ],
 )
-def test_what_the_table_says(accuracies, says, tree, here, started, monkeypatch, capsys):  # noqa: F811
+def test_what_the_table_says(accuracies, says, tree, here, started, typed, monkeypatch):
     """Of runs that are there: the block's accuracies, the control's 50, 51 and 52, the linear layer's 51, 51 and 52."""
     write("Mine", "x", parameters=5)
     mine, control, linear = (count_parameters(CNN((8, 8), num_classes=3, attention=block)) for block in (
         lambda _: nn.Linear(1, 4, bias=True), None, LinearShortcut))  # fmt: skip
     data = load_data(str(tree))
-    text_checksum = f"{compare.zlib.crc32(compare.Path('Mine.py').read_bytes()):08x}"
+    text_checksum = f"{zlib.crc32(compare.Path('Mine.py').read_bytes()):08x}"
     networks = {"Mine": (accuracies, mine), "Tiny": ([50, 51, 52], control), "Tiny-linear": ([51, 51, 52], linear)}
     for name, (of_seeds, parameters) in networks.items():
         for seed, accuracy in enumerate(of_seeds):
@@ -150,8 +145,9 @@ def test_what_the_table_says(accuracies, says, tree, here, started, monkeypatch,
             write_csv(csv, early + late)
             facts = {"seed": seed, "lr": 0.001, "batch_size": 64, "precision": "fp32", "checksum": checksum(data)}
             write_facts(csv.with_suffix(".json"), facts | {"parameters": parameters, "script_checksum": text_checksum})
-    typed = ["Mine.py", "--data", tree, "--epochs", 20, "--seeds", 3, "--out", "runs"]
-    status, said, errors = main(compare, *typed, monkeypatch=monkeypatch, capsys=capsys)
+    words = ["Mine.py", "--data", tree, "--epochs", 20, "--seeds", 3, "--out", "runs"]
+    monkeypatch.setattr(compare, "draw_gain_over_steps", lambda *_: None)  # it takes longer than all the rest
+    status, said, errors = typed(compare, *words)
     assert (status, errors, started) == (0, "", [])
     gain = statistics.mean(accuracies) - 51
     assert cells(said, "Mine")[0].startswith(f"{gain:+.2f} ± ") and cells(said, "Mine")[1] == f"{mine - control:+,}"
@@ -160,8 +156,8 @@ def test_what_the_table_says(accuracies, says, tree, here, started, monkeypatch,
     assert f"With these 3 seeds, Mine is {says}." in said and "mean of the last 10 epochs" in said
 
 
-def test_scripts_that_cannot_be_compared(tree, here, started, monkeypatch, capsys):  # noqa: F811
-    status, _, errors = main(compare, "a/My.py", "b/my.py", monkeypatch=monkeypatch, capsys=capsys)
+def test_scripts_that_cannot_be_compared(tree, here, started, typed):
+    status, _, errors = typed(compare, "a/My.py", "b/my.py")
     assert status == 2 and "two scripts have the same name" in errors
     scripts = {
         "": "FileNotFoundError",
@@ -175,7 +171,7 @@ def test_scripts_that_cannot_be_compared(tree, here, started, monkeypatch, capsy
     for text, why in scripts.items():
         if text:
             (here / "Mine.py").write_text(text)
-        status, said, errors = main(compare, "Mine.py", "--data", tree, monkeypatch=monkeypatch, capsys=capsys)
+        status, said, errors = typed(compare, "Mine.py", "--data", tree)
         assert (status, said, errors.count("\n"), started) == (2, "", 1, []) and why in errors, text
 
 

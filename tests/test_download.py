@@ -150,8 +150,8 @@ def test_a_changed_archive_is_neither_extracted_nor_removed(cifar, tmp_path):
     assert names(tmp_path) == LEFT[1:] and (tmp_path / cifar.name).read_bytes() == half
 
 
-def test_each_fault_leads_to_the_next_mirror_and_nothing_else_is_shown(archive, server, tmp_path):
-    mirrors = [server.url(name) for name in (*FAULTS, "good")]
+def test_a_fault_leads_to_the_next_mirror_and_nothing_else_is_shown(archive, server, tmp_path):
+    mirrors = [server.url(name) for name in ("wrong", "good")]
     result = run("CNN", "--epochs", 1, cwd=tmp_path, prepare=partial(expect, archive, mirrors))
     assert (result.status, result.err) == (0, "")
     lines = [f"Downloading CIFAR-10 (170 MB) from {mirror}" for mirror in mirrors]

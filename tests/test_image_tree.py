@@ -124,14 +124,6 @@ BAD_TREES = {  # what is done to a tree, and what the refusal says
     "one class": (lambda f: [shutil.rmtree(f / "train" / c) for c in ("ant", "bee")], "at least two classes"),
     "a folder that may not be read": (lambda f: (f / "train/cow/private").mkdir(mode=0), "cannot use {}/train/cow/pri"),
     "classes alone": (lambda f: (shutil.rmtree(f / "test"), (f / "train").rename(f / "x")), "has x, but neither train"),
-    "pictures alone": (
-        lambda f: [shutil.rmtree(f), save_grey(f / "1.png", 1)],
-        "has 1.png, but neither train and test",
-    ),
-    "CIFAR-10's files": (
-        lambda f: [shutil.rmtree(f), f.mkdir(), (f / "test_batch").touch()],
-        "nor cifar-10-batches-py",
-    ),
 }
 
 

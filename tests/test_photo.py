@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from helpers import SCRIPTS, check_refused, contents, load, run
+from helpers import DRAWN, contents, load, run
 from PIL import Image
 
 from support.data.image_tree import read_pictures
@@ -38,7 +38,7 @@ def test_a_photo_is_squeezed_as_in_training_and_turned_as_its_exif_says(stripes)
             assert large[:, 8 * row, [40, 128, 208]].equal(brightness * torch.eye(3, dtype=torch.uint8))
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", DRAWN)
 def test_the_answer_is_the_network_s(script, stripes, tmp_path, monkeypatch, capsys):
     figures = []
     monkeypatch.setattr(photo, "save", lambda figure, path: figures.append(figure))
@@ -50,20 +50,15 @@ def test_the_answer_is_the_network_s(script, stripes, tmp_path, monkeypatch, cap
     for line, file, shares in zip(capsys.readouterr().out.splitlines(), stripes, logits.softmax(1), strict=True):
         best = [f"{FACTS['classes'][k]} {shares[k]:.1%}" for k in shares.argsort(descending=True)[:3]]
         assert line == f"{file.name}: {', '.join(best)}"
-    if script == "SE-Attention":
-        gates = model.features[6].gate(model.features[:6](squares(stripes[0])[1][None] / 127.5 - 1))[0]
+    if script == "CBAM-Attention":
+        gates = model.features[6].channel.gate(model.features[:6](squares(stripes[0])[1][None] / 127.5 - 1))[0]
         panels = [axes for axes in figures[0].subfigs[0].axes if axes.get_xlim() == (0, 32)]
         heights = [bar.get_height() / -31 for bar in panels[4].patches]
         assert heights == pytest.approx(gates.tolist(), abs=1e-5)
 
 
-@pytest.fixture
-def plots(finished, tmp_path):
-    """A copy of a trained run in the folder of a test."""
-    return shutil.copytree(finished["Self-Attention"][1] / "plots", tmp_path / "plots")
-
-
-def test_a_trained_run_answers_without_its_data(plots, stripes, tmp_path):
+def test_a_trained_run_answers_without_its_data(finished, stripes, tmp_path):
+    plots = shutil.copytree(finished["Self-Attention"][1] / "plots", tmp_path / "plots")
     before = contents(plots)
     result = run("Self-Attention", "--data", "nowhere", "--photo", *stripes, cwd=tmp_path)
     assert (result.status, result.err) == (0, "")
@@ -71,18 +66,3 @@ def test_a_trained_run_answers_without_its_data(plots, stripes, tmp_path):
     picture = plots / "Self-Attention.photo.png"
     assert Image.open(picture).width == 1400
     assert contents(plots) == before | {picture.name: picture.read_bytes()}
-
-
-WRONG = {
-    "no run": ("nothing", ["my stripes.png"], "no checkpoint nothing/Self-Attention.pt: train first, without --photo"),
-    "no file": ("plots", ["no.png"], "--photo no.png: file not found"),
-    "a long name": ("plots", [300 * "x"], "xx: file not found"),
-    "nine": ("plots", 9 * ["my stripes.png"], "--photo takes up to eight files, not 9"),
-}
-
-
-@pytest.mark.parametrize("case", WRONG)
-def test_what_cannot_be_asked_gets_one_line(case, plots, stripes, tmp_path):
-    out, files, says = WRONG[case]
-    check_refused(run("Self-Attention", "--out", out, "--photo", *files, cwd=tmp_path), says)
-    assert not list(tmp_path.rglob("*.photo.png"))

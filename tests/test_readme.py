@@ -1,29 +1,23 @@
 """What the documents promise: examples run, commands are understood, numbers are those of the committed runs."""
 
 import ast
-import inspect
 import re
 import shlex
-from importlib import import_module
+from collections.abc import Callable
 from urllib.parse import unquote
 
 import pytest
 import results
 import torch
-from helpers import ATTENTION, ROOT, SCRIPTS, Process, load, run
+from copied import CBAM, ECAAttention, MultiHeadAttention, SEAttention, SelfAttention
+from helpers import ATTENTION, ROOT, SCRIPTS, load
 from torch import nn
 from torchvision.models import resnet18
 
 PATHS = ["README.md", "docs/using.md", "docs/attention.md", "docs/README.zh-CN.md", "benchmarks/README.md"]
 DOCUMENTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in (*PATHS, "plots/README.md")}
 README, USING, LESSON, CHINESE = (DOCUMENTS[name] for name in PATHS[:4])
-BLOCKS = {
-    "SEAttention": load("SE-Attention").SEAttention,
-    "ECAAttention": load("ECA-Attention").ECAAttention,
-    "CBAM": load("CBAM-Attention").CBAM,
-    "SelfAttention": load("Self-Attention").SelfAttention,
-    "MultiHeadAttention": load("Multi-Head Attention").MultiHeadAttention,
-}
+resnet = load("ResNet-18")
 SMALL = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 every_document = pytest.mark.parametrize("document", DOCUMENTS)
 
@@ -33,40 +27,39 @@ def example(containing: str, document: str = README) -> str:
     return code
 
 
-def recipe(listed: str, block: str) -> nn.Module:
-    """The network that a recipe of the README makes with a block, whose source is pasted where the recipe says so."""
-    code = example(f"# paste the class here: {listed}").replace(f"{listed}(", f"{block}(")
-    module = inspect.getmodule(BLOCKS[block])
-    classes = [part for part in vars(module).values() if inspect.isclass(part) and part.__module__ == module.__name__]
-    names = {"F": nn.functional, "math": import_module("math")}
-    exec("\n".join(["import torch", "from torch import nn", *map(inspect.getsource, classes)]), names)
-    exec(code, names)
+def recipe(listed: str, block: type[nn.Module], insert: Callable) -> nn.Module:
+    """The network that a recipe of the README makes with a block; the ResNets' script puts it in the same places."""
+    names = {block.__name__: block}
+    exec(example(f"# paste the class here: {listed}").replace(f"{listed}(", f"{block.__name__}("), names)
+    with torch.device("meta"):
+        insert(ours := resnet18(num_classes=10), block)
+    assert str(names["network"]) == str(ours)
     return names["network"]
 
 
-@pytest.mark.parametrize("block", ["SEAttention", "ECAAttention", "CBAM"])
+@pytest.mark.parametrize("block", [SEAttention, ECAAttention, CBAM])
 def test_the_recipe_for_gates_and_the_one_for_pretrained_networks(block):
-    network = recipe("SEAttention", block)
-    gates = [module for module in network.modules() if type(module).__name__ == block]
+    network = recipe("SEAttention", block, resnet.insert_gates)
+    gates = [module for module in network.modules() if type(module) is block]
     assert len(gates) == 8 and {getattr(gate, "channel", gate).scale for gate in gates} == {2}
     network(SMALL).sum().backward()
     names, network = {}, resnet18(num_classes=10).eval()
     exec(example("class Gradually", USING), names)
     before = network(SMALL)
     for part in network.layer4:
-        part.bn2 = nn.Sequential(part.bn2, names["Gradually"](BLOCKS[block](512)))
+        part.bn2 = nn.Sequential(part.bn2, names["Gradually"](block(512)))
     assert network.eval()(SMALL).equal(before)
     network(SMALL).sum().backward()
     assert all(m.alpha.grad is not None for m in network.modules() if isinstance(m, names["Gradually"]))
 
 
-@pytest.mark.parametrize("block", ["SelfAttention", "MultiHeadAttention"])
+@pytest.mark.parametrize("block", [SelfAttention, MultiHeadAttention])
 def test_the_recipe_for_attention_leaves_the_network_as_it_was(block):
-    plain, network = resnet18(num_classes=10).eval(), recipe("SelfAttention", block).eval()
+    plain, network = resnet18(num_classes=10).eval(), recipe("SelfAttention", block, resnet.insert_attention).eval()
     network.layer3, attention = network.layer3
     network.load_state_dict(plain.state_dict())
     network.layer3 = nn.Sequential(network.layer3, attention)
-    assert type(attention).__name__ == block and network(SMALL).equal(plain(SMALL))
+    assert network(SMALL).equal(plain(SMALL))
 
 
 def test_learned_weights_load(finished, monkeypatch, capsys):
@@ -129,25 +122,17 @@ def commands() -> list[str]:
     return sorted(line for line in typed if "My-Attention" not in line)
 
 
-@pytest.fixture(scope="module")
-def understood(tmp_path_factory):
-    """All commands, side by side, up to the work that they would start, where `--help` ends them."""
-    folder, started = tmp_path_factory.mktemp("commands"), {}
-    for command in commands():
-        script, *flags = shlex.split(command)
-        started[command] = Process(ROOT / script, *flags, "--help", cwd=folder)
-    return {command: process.wait() for command, process in started.items()}
-
-
 @pytest.mark.parametrize("command", commands())
-def test_commands_are_understood(command, understood):
-    result = understood[command]
+def test_commands_are_understood(command, typed):
+    """Up to the work that they would start, where `--help` ends them."""
+    script, *flags = shlex.split(command)
+    result = typed(ROOT / script, *flags, "--help")
     assert (result.status, result.err) == (0, "")
     assert set(re.findall(r"(?<!\S)--[a-z-]+", command)) <= set(re.findall(r"--[a-z-]+", result.out))
 
 
-def test_every_flag_is_explained(tmp_path):
-    usage = run("SE-Attention", "--help", cwd=tmp_path).out
+def test_every_flag_is_explained(typed):
+    usage = typed(ROOT / "SE-Attention.py", "--help").out
     listed = re.findall(r"^\| `(--[a-z-]+)`", USING, re.MULTILINE)
     assert set(re.findall(r"--[a-z-]+", usage)) - {"--help"} == set(listed)
     docstring = ast.get_docstring(ast.parse((ROOT / "SE-Attention.py").read_text(encoding="utf-8")))

@@ -8,10 +8,11 @@ import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
-from helpers import DRAWN, NETWORKS, ROOT, SCRIPTS, Process, check_refused, copy_script, make_tree, posix, rows, run
+from helpers import DRAWN, NETWORKS, ROOT, SCRIPTS, check_refused, copy_script, make_tree, posix, rows, run
 from PIL import Image
 
 LINE = re.compile(
@@ -72,57 +73,61 @@ def test_a_control_is_trained_as_the_run_says_and_drawn_beside_it(tree, tmp_path
     assert "not shown" not in run("ECA-Attention", *flags, "--seed", 4, "--resume", cwd=tmp_path).out
 
 
-def test_a_control_of_another_network_is_not_taken_for_it(tree, tmp_path):
+def test_a_control_of_another_network_is_not_taken_for_it(tree, tmp_path, typed):
     """A copied script with other widths and the old name of its control."""
     copy = copy_script("SE-Attention", tmp_path / "Mine.py", "widths=(32, 64, 128)", "widths=(32, 64, 96)")
     flags, says = ["--data", tree, "--epochs", 1], "give the control another name"
     assert run("SE-Attention", *flags, "--control", cwd=tmp_path).status == 0
     before = (tmp_path / "plots" / "CNN-32-64-128.pt").read_bytes()
     for how in ([], ["--resume"], ["--look"]):
-        check_refused(run(copy, *flags, "--control", *how, cwd=tmp_path), says)
+        check_refused(typed(copy, *flags, "--control", *how), says)
     assert (tmp_path / "plots" / "CNN-32-64-128.pt").read_bytes() == before
     result = run(copy, *flags, cwd=tmp_path)
     assert result.status == 0 and says in result.out
 
 
 WRONG = [  # what is typed after `python`, and what the refusal says
-    ("CNN --epochs 0", "'0' is not an integer of at least 1"),
-    ("CNN --lr nan", "'nan' is not a number above 0"),
-    ("CNN --seed -1", "'-1' is not an integer of at least 0"),
-    ("CNN --device warp", "'warp' is not usable (Expected one of cpu, cuda, "),
-    ("CNN --device cuda:99", "'cuda:99' is not usable ("),
-    ("CNN --precision tf32 --device cpu", "or newer, but the device is cpu; use fp32 or bf16"),
-    ("CNN --data nowhere", "--data nowhere: folder not found; give one with images or CIFAR-10"),
-    (f"CNN --data {300 * 'x'}", "xx: folder not found"),
-    ("CNN --data .", "--data .: has CNN.py, Comparison.py, blockless.py, but neither train and test"),
-    ("CNN --out CNN.py/plots", "cannot write in the folder 'CNN.py"),
-    ("CNN --epoch 3", "unrecognized arguments: --epoch"),
-    ("CNN --control", "--control: this script names no control"),
-    ("CNN --look", "no checkpoint"),
+    ("CNN.py --epochs 0", "'0' is not an integer of at least 1"),
+    ("CNN.py --lr nan", "'nan' is not a number above 0"),
+    ("CNN.py --seed -1", "'-1' is not an integer of at least 0"),
+    ("CNN.py --device warp", "'warp' is not usable (Expected one of cpu, cuda, "),
+    ("CNN.py --device cuda:99", "'cuda:99' is not usable ("),
+    ("CNN.py --precision tf32 --device cpu", "or newer, but the device is cpu; use fp32 or bf16"),
+    ("CNN.py --data nowhere", "--data nowhere: folder not found; give one with images or CIFAR-10"),
+    (f"CNN.py --data {300 * 'x'}", "xx: folder not found"),
+    ("CNN.py --data .", "--data .: has CNN.py, Comparison.py, blockless.py, but neither train and test"),
+    ("CNN.py --out CNN.py/plots", "cannot write in the folder 'CNN.py"),
+    ("CNN.py --epoch 3", "unrecognized arguments: --epoch"),
+    ("CNN.py --control", "--control: this script names no control"),
+    ("CNN.py --look", "no checkpoint"),
+    ("CNN.py --photo CNN.py", f"no checkpoint {Path('plots', 'CNN.pt')}: train first, without --photo"),
+    ("CNN.py --out trained --photo no.png", "--photo no.png: file not found"),
+    (f"CNN.py --out trained --photo {300 * 'x'}", "xx: file not found"),
+    ("CNN.py --out trained --photo 1 2 3 4 5 6 7 8 9", "--photo takes up to eight files, not 9"),
     ("blockless.py --control", "build(num_classes, block=...)"),
     ("Comparison.py", "give the script another name"),  # on macOS and Windows `Comparison.png` is `comparison.png`
+    ("benchmarks/ResNet-18.py --blocks SE-Four", "invalid choice: 'SE-Four'"),
+    ("benchmarks/ResNet-18.py --minutes -1", "'-1' is not a number of at least 0"),
+    ("benchmarks/ResNet-18.py --data nowhere", "folder not found"),
+    ("benchmarks/in_place.py", "give own or ResNet-18"),
+    ("benchmarks/in_place.py ResNet-9 block SE-Attention.py SE", "give own or ResNet-18"),
+    ("benchmarks/in_place.py own half SE-Attention.py SE", "give own or ResNet-18"),
+    ("benchmarks/in_place.py own constant SE-Attention.py SE 0.5", "as a JSON list"),
 ]
 
 
-@pytest.fixture(scope="module")
-def refused(tmp_path_factory):
-    """All of them, side by side, in a folder with copies of scripts in it and with no data."""
-    folder = tmp_path_factory.mktemp("scripts")
-    copy_script("CNN", folder / "blockless.py", "run(build)", "run(build, 'control')")
+@pytest.mark.parametrize("words, says", WRONG)
+def test_what_cannot_be_is_refused_in_a_line(words, says, typed):
+    """In a folder with copies of scripts and an empty checkpoint in it, and with no data."""
+    copy_script("CNN", Path("blockless.py"), "run(build)", "run(build, 'control')")
     for name in ("CNN", "Comparison"):
-        copy_script("CNN", folder / f"{name}.py")
-    started = {}
-    for typed, _ in WRONG:
-        script, *flags = shlex.split(typed)
-        started[typed] = Process(folder / script if script.endswith(".py") else script, *flags, cwd=folder)
-    return {typed: process.wait() for typed, process in started.items()}
-
-
-@pytest.mark.parametrize("typed, says", WRONG)
-def test_what_cannot_be_is_refused_in_a_line(typed, says, refused):
-    check_refused(refused[typed], says)
-    script = typed.split()[0].removesuffix(".py")
-    assert refused[typed].out == "" and refused[typed].err.startswith(f"{script}.py: ")
+        copy_script("CNN", Path(f"{name}.py"))
+    Path("trained").mkdir()
+    Path("trained", "CNN.pt").touch()
+    script, *flags = shlex.split(words)
+    result = typed(ROOT / script if script.startswith("benchmarks") else script, *flags)
+    check_refused(result, says)
+    assert result.out == "" and result.err.startswith(f"{Path(script).name}: ")
 
 
 ODD_NAMES = ["$a$", "cash $5 to $10", "a_1^2 %s {}", "中文", "عربى", "-x", "no font has \U0010fffd"]

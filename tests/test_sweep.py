@@ -2,15 +2,14 @@
 
 import os
 import signal
-import sys
 import time
 from functools import partial
 from pathlib import Path
 
 import pytest
-import sweep as module
+import sweep
 import torch
-from helpers import CONTEXT, ROOT, Process, child, rows
+from helpers import ROOT, Process, rows
 
 from support.files import holding
 from support.run.facts import read_facts, write_facts
@@ -19,61 +18,19 @@ from support.run.record import Epoch, write_csv
 SWEEP = str(ROOT / "benchmarks" / "sweep.py")
 
 
-def redirect(log: str) -> None:
-    for descriptor in (1, 2):
-        os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), descriptor)
-
-
-class Forked:
-    """In place of `subprocess.Popen`: a script in a process that has torch imported already, without pictures."""
-
-    def __init__(self, command, stdout, stderr, env):
-        typed = [str(word) for word in command[1:]]
-        prepare = partial(redirect, str(Path(stdout.name).absolute()))
-        arguments = (typed, Path.cwd(), [Path(os.devnull)] * 2, prepare, False, False)
-        self.process = CONTEXT.Process(target=child, args=arguments)
-        self.process.start()
-
-    def poll(self):
-        self.returncode = self.process.exitcode
-        return self.returncode
-
-
-@pytest.fixture
-def started(monkeypatch):
-    """The commands of the runs that are started; they are started as `Forked`."""
-    commands = []
-    monkeypatch.setattr(module.subprocess, "Popen", lambda c, **flags: commands.append(c) or Forked(c, **flags))
-    monkeypatch.setattr(module.signal, "signal", lambda *_: None)
-    sleep = time.sleep
-    monkeypatch.setattr(module.time, "sleep", lambda _: sleep(0.05))
-    return commands
-
-
-def main(program, *typed, monkeypatch, capsys):
-    """Types a program's command in this process. Returns exit status, standard output and standard error."""
-    monkeypatch.setattr(sys, "argv", [f"{program.__name__}.py", *map(str, typed)])
-    status = 0
-    try:
-        program.plainly(program.main)
-    except SystemExit as ended:
-        status = int(ended.code or 0)
-    return status, *capsys.readouterr()
-
-
-def test_it_trains_what_is_missing_and_continues_past_a_failure(tree, tmp_path, started, monkeypatch, capsys):
+def test_it_trains_what_is_missing_and_continues_past_a_failure(tree, tmp_path, started, typed):
     out = tmp_path / "seed3"
     out.mkdir()
     (out / "CNN.pt").write_text("no checkpoint")
     networks = ["CNN", "CNN-32-64-128", "SE-Attention"]
-    typed = ["--networks", *networks, "--seeds", 3, "--epochs", 1, "--data", tree, "--out", tmp_path, "--jobs", 1]
+    words = ["--networks", *networks, "--seeds", 3, "--epochs", 1, "--data", tree, "--out", tmp_path, "--jobs", 1]
     with holding(out, "SE-Attention"):
-        status, said, errors = main(module, *typed, monkeypatch=monkeypatch, capsys=capsys)
+        status, said, errors = typed(sweep, *words)
     assert (status, errors.count("\n"), len(started)) == (1, 2, 3)
     assert f"{out / 'CNN.log'}: CNN.py: " in errors and "another run of SE-Attention is in progress" in errors
     assert "CNN-32-64-128, seed 3: done" in said and len(rows(out / "CNN-32-64-128.csv")) == 2
     (out / "CNN.pt").unlink()
-    assert main(module, *typed, monkeypatch=monkeypatch, capsys=capsys)[0] == 0
+    assert typed(sweep, *words).status == 0
     assert len(started) == 5 and len(rows(out / "CNN.csv")) == len(rows(out / "SE-Attention.csv")) == 2
 
     json = out / "CNN.json"
@@ -81,16 +38,16 @@ def test_it_trains_what_is_missing_and_continues_past_a_failure(tree, tmp_path, 
     for other in ({"lr": 0.002}, {"checksum": "0123abcd"}, {"batch_size": 32}, {"precision": "bf16"}, {"seed": 4}):
         write_facts(json, facts | other)
         ((key, value),) = other.items()
-        status, said, errors = main(module, *typed, monkeypatch=monkeypatch, capsys=capsys)
+        status, said, errors = typed(sweep, *words)
         assert (status, said) == (2, "") and f"CNN.csv has {key} {value}, not {facts[key]}" in errors, other
     write_facts(json, facts)
-    assert main(module, *typed, "--lr", 0.002, monkeypatch=monkeypatch, capsys=capsys)[0] == 2 and len(started) == 5
+    assert typed(sweep, *words, "--lr", 0.002).status == 2 and len(started) == 5
 
 
-def test_a_seed_s_folder_that_cannot_be_made_is_said_before_any_run(tree, tmp_path, started, monkeypatch, capsys):
+def test_a_seed_s_folder_that_cannot_be_made_is_said_before_any_run(tree, tmp_path, started, typed):
     (tmp_path / "seed1").write_text("a file")
-    typed = ["--networks", "CNN", "--seeds", 0, 1, "--data", tree, "--out", tmp_path]
-    status, said, errors = main(module, *typed, monkeypatch=monkeypatch, capsys=capsys)
+    words = ["--networks", "CNN", "--seeds", 0, 1, "--data", tree, "--out", tmp_path]
+    status, said, errors = typed(sweep, *words)
     assert (status, said, errors.count("\n"), started) == (1, "", 1, []) and "cannot write" in errors
 
 
@@ -123,7 +80,7 @@ def test_stopped_it_leaves_no_run_behind(tree, tmp_path):
         ("cuda:1", 1, ["cuda:1"], "3"),  # the user's number of threads
     ],
 )
-def test_each_gpu_has_its_runs(device, jobs, devices, threads, tree, tmp_path, monkeypatch, capsys):
+def test_each_gpu_has_its_runs(device, jobs, devices, threads, tree, tmp_path, typed, monkeypatch):
     commands, running = [], []
 
     class Script:
@@ -144,15 +101,15 @@ def test_each_gpu_has_its_runs(device, jobs, devices, threads, tree, tmp_path, m
                 write_csv(self.csv, [Epoch(1, 2, 10, 2, 10, 1)])
             return answer
 
-    monkeypatch.setattr(module.subprocess, "Popen", Script)
-    monkeypatch.setattr(module.command_line, "find_device", torch.device)
-    monkeypatch.setattr(module, "cores", lambda: 8)
-    monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(sweep.subprocess, "Popen", Script)
+    monkeypatch.setattr(sweep.command_line, "find_device", torch.device)
+    monkeypatch.setattr(sweep, "cores", lambda: 8)
+    monkeypatch.setattr(sweep.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("OMP_NUM_THREADS", threads) if threads else monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(module.signal, "signal", lambda *_: None)
-    typed = f"--networks CNN SE-Attention --seeds 0 1 2 --epochs 1 --device {device} --jobs {jobs}".split()
-    assert main(module, *typed, "--data", tree, "--out", tmp_path, monkeypatch=monkeypatch, capsys=capsys)[0] == 0
+    monkeypatch.setattr(sweep.signal, "signal", lambda *_: None)
+    words = f"--networks CNN SE-Attention --seeds 0 1 2 --epochs 1 --device {device} --jobs {jobs}".split()
+    assert typed(sweep, *words, "--data", tree, "--out", tmp_path).status == 0
     assert len(list(tmp_path.glob("seed*/*.csv"))) == len(commands) == 6
     assert [device for device, _ in commands[: len(devices)]] == devices
     assert {count for _, count in commands} == {threads or str(8 // len(devices))}
