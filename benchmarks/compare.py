@@ -6,7 +6,7 @@
 A script is one of the six with a block, or a copy whose `build` has another class as the default of `block`. Its
 network is trained with the block, without it (the control), and with `x + gamma * Linear(x)` in its place. A block that
 has a method `gate` is also compared with a constant in its place: the one that is closest to the block before training.
-With `--network`, the block is put into a ResNet, which is trained as `ResNet-18.py` does. Prints a table, and writes it
+With `--network`, the block is put into a ResNet, which is trained as in `ResNet-18.py`. Prints a table, and writes it
 and a picture to the folder `--out`. Run the same command again to resume; complete runs are not trained again.
 """
 

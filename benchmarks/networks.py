@@ -19,7 +19,7 @@ from support.errors import UserError  # noqa: E402
 
 
 class Network(NamedTuple):
-    """The words that train it, after `python`, and the name of its control's run."""
+    """The words after `python` that train it, and its control's name."""
 
     typed: list[str]
     control: str | None
