@@ -87,7 +87,8 @@ def train_resnet(build: Callable[..., nn.Module], name: str, script: Path, argv:
     with plain_errors(options), holding(options.out, options.name):
         data = load_data(options.data)
         set_seed(options.seed, epoch=0)
-        model = build(num_classes=len(data.classes)).to(options.device, memory_format=torch.channels_last)
+        model = build(num_classes=len(data.classes)).to(options.device)
+        nn.utils.convert_conv2d_weight_memory_format(model, torch.channels_last)
         facts = gather(options, data, model, build) | {"epochs": options.epochs}
         data = Data(data.name, data.classes, *data.on(options.device, torch.channels_last))
         history = resnet.train(model, data, options.seed, range(1, options.epochs + 1), options)

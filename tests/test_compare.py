@@ -27,7 +27,7 @@ from common import CNN, run
 class Mine(nn.Module):
     def __init__(self, channels):
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros({parameters}))
+        self.weight = nn.Parameter(torch.zeros({parameters}, 1, 1, 1, 1))  # for which there is no channels last
 
     {gate}def forward(self, x):
         return {forward}
@@ -38,7 +38,7 @@ def build(num_classes, block=Mine):
 if __name__ == "__main__":
     run(build, control="{control}")
 """
-GATE = "def gate(self, x):\n        return x.mean((2, 3)).sigmoid() + 0 * self.weight\n\n    "
+GATE = "def gate(self, x):\n        return x.mean((2, 3)).sigmoid() + 0 * self.weight.sum()\n\n    "
 
 
 def write(name, forward, gate="", parameters=1, control="Tiny"):

@@ -68,9 +68,10 @@ def test_killed_at_random_moments_and_resumed_to_the_digit(tree, tmp_path):
     assert (killed / "CNN.json").read_bytes() == (tmp_path / "whole" / "CNN.json").read_bytes()
 
 
-def test_more_epochs_later_are_the_same_as_at_once(tree, tmp_path):
+@pytest.mark.parametrize(("script", "precision"), [("Self-Attention", "bf16"), ("STN-Attention", "fp32")])
+def test_more_epochs_later_are_the_same_as_at_once(script, precision, tree, tmp_path):
     """Also where the checkpoint is from a GPU, on which weights and moments have another order in memory."""
-    script, flags = "Self-Attention", ["--data", tree, "--precision", "bf16", "--seed", 5]
+    flags = ["--data", tree, "--precision", precision, "--seed", 5]
     whole = Process(script, *flags, "--epochs", 3, "--out", "whole", cwd=tmp_path)
     assert run(script, *flags, "--epochs", 1, "--out", "parts", cwd=tmp_path).status == 0
     path = tmp_path / "parts" / f"{script}.pt"

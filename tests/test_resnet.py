@@ -54,8 +54,15 @@ def test_a_block_is_put_into_the_network_and_trains(name, plain):
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
-def test_the_first_stage_sees_32x32_and_the_third_gives_8x8(plain):
-    for network in plain.values():
+def test_where_the_blocks_are_and_how_their_gates_start(plain):
+    channels = {"ResNet-18": [64, 64, 128, 128, 256, 256, 512, 512], "ResNet-8": [16, 32, 64]}
+    for name, network in plain.items():
+        gates = [m for m in with_block(network, "SE-scale2").modules() if hasattr(m, "gate")]
+        assert [
+            gate(torch.zeros(1, c, 1, 1)).numel() for gate, c in zip(gates, channels[name], strict=True)
+        ] == channels[name]
+        assert gates[0].gate(torch.zeros(1, channels[name][0], 2, 2)).unique().tolist() == [1]
+        assert type(with_block(network, "Self").layer3[-1]).__name__ == "SelfAttention"
         assert network.layer1[0].conv1(network.maxpool(network.conv1(torch.zeros(1, 3, 32, 32)))).shape[2:] == (32, 32)
         assert network.layer3(torch.zeros(1, network.layer3[0].conv1.in_channels, 16, 16)).shape[2:] == (8, 8)
 
