@@ -72,6 +72,7 @@ LINEAR = {"a linear layer with a shortcut": ("Self-Local", TRUNK)}
 GATES = {gate: (f"{gate}-Attention", TRUNK) for gate in ("SE", "ECA", "CBAM")}
 SCALED = {f"{gate} at scale 2": (f"{gate}-scale2", TRUNK) for gate in GATES}
 BY_SCALE = {f"{gate}, scale 2 over 1": (f"{gate}-scale2", f"{gate}-Attention") for gate in GATES}
+TIMES_4 = {"CBAM times 4": ("CBAM-times4", TRUNK), "CBAM, times 4 over 1": ("CBAM-times4", "CBAM-Attention")}
 STN = {"STN": ("STN-Attention", STN_TRUNK)}
 FURTHER = {"STN with slope 0": ("STN-slope0", STN_TRUNK), "a third stage, without a block": (TRUNK, "CNN")}
 APART = {
@@ -186,12 +187,12 @@ def bold(differences: list[float]) -> str:
 
 
 def table_of_gains(title: str, rows: dict[str, tuple[str, str]]) -> str:
-    """Gains of networks over others, early and at the end, and the number of seeds."""
-    lines = []
+    """Gains of networks over others, early and at the end, and the number of seeds in each task."""
+    columns, lines = EARLY | END, []
     for label, pair in rows.items():
-        early, end = ([gains(*column, *pair) for column in columns.values()] for columns in (EARLY, END))
-        lines.append([label, *map(bold, early + end), ", ".join(str(len(seeds)) for seeds in end)])
-    return markdown([title, *EARLY, *END, "seeds"], lines)
+        seeds = [str(len(pairs(task, *pair))) for task in (COPY, SHAPES, BRIEF, RESNET)]
+        lines.append([label, *(bold(gains(*column, *pair)) for column in columns.values()), ", ".join(seeds)])
+    return markdown([title, *columns, "seeds"], lines)
 
 
 def accuracies() -> str:
@@ -243,7 +244,7 @@ def cost(network: str, control: str) -> tuple[str, str, str]:
     return (
         f"{parameters[0] - parameters[1]:+,}",
         f"{millions[0] - millions[1]:+.2f}",
-        "-" if "scale2" in network else f"{time:.2f}",
+        "-" if "scale2" in network else f"{time:.1f}",
     )
 
 
@@ -290,7 +291,7 @@ def tables() -> list[str]:
         accuracies(),
         table_of_gains("block", ATTENTION | GATES | STN | FURTHER),
         table_of_gains("self-attention", APART),
-        table_of_gains("gate", {"constant 1/2": ("Half", TRUNK)} | GATES | SCALED | BY_SCALE),
+        table_of_gains("gate", {"constant 1/2": ("Half", TRUNK)} | GATES | SCALED | BY_SCALE | TIMES_4),
         inserted(),
         costs(),
         beside_the_published(),
