@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pkgutil
 import runpy
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -78,6 +79,7 @@ def child(
 ) -> None:
     from support.pictures import attention_picture, comparison
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell has its background jobs ignore
     os.chdir(cwd)
     for descriptor, log in enumerate(logs, 1):
         os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), descriptor)
