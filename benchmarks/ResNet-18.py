@@ -235,7 +235,8 @@ def main() -> None:
         last_epoch = "1" if options.insert else str(options.epochs)
         done = {(line["network"], line["seed"]) for line in read(table) if line["epoch"] == last_epoch}
 
-        torch.backends.cudnn.benchmark = True  # measures once for each shape which kernels are fastest
+        torch.backends.cudnn.benchmark = not options.insert  # measures once for each shape which kernels are fastest
+        torch.backends.cudnn.deterministic = options.insert  # after a resume, the trained network is the same again
         data = Data(data.name, data.classes, *data.on(options.device, torch.channels_last))
         to_device = {"device": options.device, "memory_format": torch.channels_last}
         epochs, further = range(1, options.epochs + 1), range(options.epochs + 1, options.epochs + 2)

@@ -25,7 +25,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from variants import LinearShortcut
 
-from support.errors import UserError, finish
+from support.errors import UserError, finish, plain_errors
 from support.files import replacing
 from support.pictures.comparison import plot_comparison, read_folder
 from support.pictures.curves import plot_run
@@ -341,8 +341,9 @@ if __name__ == "__main__":
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--add", type=Path, metavar="FOLDER", help="take in a sweep's finished runs")
     options = parser.parse_args()
-    if options.add:
-        add_all(options.add)
-    else:
-        print(*tables(), sep="\n\n")
-        draw_gallery()
+    with plain_errors(options):
+        if options.add:
+            add_all(options.add)
+        else:
+            print(*tables(), sep="\n\n")
+            draw_gallery()

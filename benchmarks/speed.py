@@ -9,6 +9,7 @@ a process of its own, since the project's changes how its process keeps memory.
 
 import argparse
 import multiprocessing
+import signal
 import statistics
 import time
 from collections.abc import Iterator
@@ -81,6 +82,7 @@ def project(model: nn.Module, data: Data, options: argparse.Namespace) -> Iterat
 def start(loop: str, network: str, options: argparse.Namespace) -> None:
     """Readies a process for `epoch_seconds`. A dataset with fewer images than asked for is repeated."""
     global epochs
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the program that waits for this process
     multiprocessing.set_start_method(None, force=True)  # DataLoader's workers start as in a script of one's own
     data = load_data(options.data)
     sizes = [options.images] * 2 + [max(1, options.images // 5)] * 2
@@ -123,20 +125,20 @@ def main() -> None:
     with plain_errors(options):
         load_data(options.data)  # here for the sake of a plain error; each process loads its own
 
-    print("| network | tutorial, images/s | project, images/s | speed-up | epoch over control's |")
-    print("| --- | --- | --- | --- | --- |", flush=True)
-    seconds, faster = {}, []
-    for name in options.networks or NETWORKS:
-        slow, seconds[name] = compare(name, options)
-        faster.append(slow / seconds[name])
-        control = NETWORKS[name].control
-        over = f"{seconds[name] / seconds[control]:.2f}" if control in seconds else ""
-        speeds = f"{options.images / slow:,.0f} | {options.images / seconds[name]:,.0f}"
-        print(f"| {name} | {speeds} | {faster[-1]:.2f} | {over} |", flush=True)
-    print(f"| geometric mean | | | {statistics.geometric_mean(faster):.2f} | |")
-    device = torch.cuda.get_device_name(options.device) if options.device.type == "cuda" else options.device
-    where = f"{options.data}, {device}, {torch.get_num_threads()} threads, {options.precision}"
-    print(f"\n{where}, batches of {BATCH_SIZE}, PyTorch {torch.__version__}")
+        print("| network | tutorial, images/s | project, images/s | speed-up | epoch over control's |")
+        print("| --- | --- | --- | --- | --- |", flush=True)
+        seconds, faster = {}, []
+        for name in options.networks or NETWORKS:
+            slow, seconds[name] = compare(name, options)
+            faster.append(slow / seconds[name])
+            control = NETWORKS[name].control
+            over = f"{seconds[name] / seconds[control]:.2f}" if control in seconds else ""
+            speeds = f"{options.images / slow:,.0f} | {options.images / seconds[name]:,.0f}"
+            print(f"| {name} | {speeds} | {faster[-1]:.2f} | {over} |", flush=True)
+        print(f"| geometric mean | | | {statistics.geometric_mean(faster):.2f} | |")
+        device = torch.cuda.get_device_name(options.device) if options.device.type == "cuda" else options.device
+        where = f"{options.data}, {device}, {torch.get_num_threads()} threads, {options.precision}"
+        print(f"\n{where}, batches of {BATCH_SIZE}, PyTorch {torch.__version__}")
 
 
 if __name__ == "__main__":

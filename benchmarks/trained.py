@@ -29,15 +29,20 @@ def load_run(path: Path, script: str, data: Data) -> tuple[nn.Module, dict]:
     """A script's trained network, in evaluation mode, and its run's facts, with the number of epochs.
 
     Raises:
-        UserError: the checkpoint is missing, or was trained on other images.
+        UserError: the checkpoint is missing, cannot be used, or was trained on other images.
     """
     if not path.exists():
         raise UserError(f"no checkpoint {path}: train it as --help says, or give its folder", 2)
-    saved = torch.load(path, "cpu", weights_only=True)
-    if saved["facts"]["checksum"] != checksum(data):
-        raise UserError(f"{path} was trained on other images than {data.name}", 2)
     model = build(script, len(data.classes))
-    model.load_state_dict(saved["model"])
+    try:
+        saved = torch.load(path, "cpu", weights_only=True)
+        if saved["facts"]["checksum"] != checksum(data):
+            raise UserError(f"{path} was trained on other images than {data.name}", 2)
+        model.load_state_dict(saved["model"])
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file can fail in any way
+        raise UserError(f"{path} is damaged, or of another version of {script}: train it again", 2) from error
     return model.eval(), {**saved["facts"], "epochs": len(saved["history"])}
 
 

@@ -80,18 +80,25 @@ def plain_errors(options: argparse.Namespace) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that Python's last flush has somewhere to go
         sys.exit(1)
     except OSError as error:
-        if error.filename and options.out not in Path(error.filename).parents:  # opened by the user's own code
+        out = getattr(options, "out", None)
+        if error.filename and out not in Path(error.filename).parents:  # opened by the user's own code
             raise
-        then = f"continue with: {continue_command(options)}" if "typed" in options else "run the same command again"
+        saved = getattr(options, "saved", False)  # else `--resume` would continue an earlier run
+        then = f"continue with: {continue_command(options)}" if saved else "run the same command again"
         finish(f"cannot write ({error}); fix the problem, then {then}", 1)
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
         advice = f"use another --batch-size than {options.batch_size}"
         finish(f"the last batch of an epoch has one image, from which batch norm cannot learn: {advice}", 1)
+    except NotImplementedError as error:  # as the gradient of `grid_sample` on MPS, up to PyTorch 2.11
+        operation, is_missing, _ = str(error).partition(" is not currently implemented for the")
+        if not is_missing:
+            raise
+        finish(f"{operation} is missing on {options.device}: add --device cpu, or use a newer PyTorch", 1)
     except (RuntimeError, MemoryError) as error:
         on_gpu, on_cpu = "out of memory" in str(error), "allocate memory" in str(error)
-        if not (on_gpu or on_cpu or isinstance(error, MemoryError)):
+        if not (on_gpu or on_cpu or isinstance(error, MemoryError)) or "batch_size" not in options:
             raise
         advice = f"try a smaller --batch-size than {options.batch_size}, or a smaller network"
         finish(f"out of memory on {options.device}: {advice}", 1)

@@ -11,7 +11,7 @@ import explore
 import numpy as np
 import pytest
 import torch
-from helpers import ATTENTION, ROOT, build
+from helpers import ATTENTION, ROOT, build, check_refused
 
 from common import load_data
 from support.data.dataset import checksum, normalize
@@ -59,6 +59,15 @@ def test_a_browser_shows_the_numbers_of_the_view_in_the_address(tmp_path):
         for name, values in wanted.items():
             shown = re.findall(r'data-values="(.*?)"', articles[name])
             assert [[float(value) for value in text.split(",")] for text in shown] == values
+
+
+@pytest.mark.parametrize("saved", [{"facts": {}}, "junk"])
+def test_a_checkpoint_that_cannot_be_used_is_one_line(saved, tree, tmp_path, typed):
+    torch.save(saved, tmp_path / "Self-Attention.pt")
+    flags = [f"--{word}={tmp_path}" for word in ("runs", "shapes", "out")]
+    check_refused(
+        typed(explore.__file__, "--data", tree, *flags), "is damaged, or of another version of Self-Attention"
+    )
 
 
 def test_the_numbers_are_what_the_networks_compute(tree, tmp_path, monkeypatch):

@@ -153,7 +153,7 @@ class Record:
             return
         remove_leftovers(options.out, options.name)
         if options.resume and self.checkpoint.exists():
-            self.load(["script", *DATA, *TRAINING], "start afresh, without --resume")
+            self.load(["script", *DATA, *TRAINING], "start afresh, without --resume or in another --out")
             if (done := len(self.history)) > self.epochs:
                 raise UserError(f"{self.checkpoint} has {done} epochs already: raise --epochs", 2)
         elif options.resume:
@@ -166,6 +166,7 @@ class Record:
         before = self.facts["script_checksum"]  # None, as now's can be: no script, but a notebook's cell
         if before and now["script_checksum"] not in (None, before):
             print(f"{self.options.script} was edited after this run began; the run continues with the edited script")
+        self.options.saved = True
         self.update(self.csv, write_csv, self.history)  # which is behind if a kill came between
         self.update(self.json, write_facts, self.facts)
 
@@ -221,6 +222,7 @@ class Record:
                 add = quote(["--out", str(place), "--resume"])
                 print(f"Moved the previous run with this name to {place}. To resume that one, add: {add}")
         self.history.append(epoch)  # it counts from here on, since the run can be resumed from it
+        self.options.saved = True
         self.update(self.csv, write_csv, self.history)
         self.update(self.json, write_facts, self.facts)
 
