@@ -81,6 +81,7 @@ APART = {
     "a linear layer with a shortcut": ("Self-Local", TRUNK),
     "the block, over uniform weights": ("Self-Attention", "Self-Uniform"),
     "the block, over the linear layer": ("Self-Attention", "Self-Local"),
+    "Multi-Head Attention, over the linear layer": ("Multi-Head Attention", "Self-Local"),
 }
 INSERTED = {"no block": "none", "SE": "SE", "SE at scale 2": "SE-scale2", "SE, gradually": "SE-Gradually"}
 INSERTED |= {"CBAM": "CBAM", "CBAM at scale 2": "CBAM-scale2", "CBAM, gradually": "CBAM-Gradually"}
