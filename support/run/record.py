@@ -166,11 +166,11 @@ class Record:
         before = self.facts["script_checksum"]  # None, as now's can be: no script, but a notebook's cell
         if before and now["script_checksum"] not in (None, before):
             print(f"{self.options.script} was edited after this run began; the run continues with the edited script")
-        self.options.saved = True
         self.update(self.csv, write_csv, self.history)  # which is behind if a kill came between
         self.update(self.json, write_facts, self.facts)
 
     def __exit__(self, kind: type | None, error: BaseException | None, _) -> None:
+        self.options.saved = bool(self.history)  # so there is something to resume
         if kind is KeyboardInterrupt and not self.history:
             raise UserError("stopped before the first epoch finished; nothing was saved", 130) from None
         if kind is KeyboardInterrupt:
@@ -222,7 +222,6 @@ class Record:
                 add = quote(["--out", str(place), "--resume"])
                 print(f"Moved the previous run with this name to {place}. To resume that one, add: {add}")
         self.history.append(epoch)  # it counts from here on, since the run can be resumed from it
-        self.options.saved = True
         self.update(self.csv, write_csv, self.history)
         self.update(self.json, write_facts, self.facts)
 
