@@ -25,7 +25,7 @@ import torch
 from gains import Line, Panel, draw_gain_over_steps, excludes_zero, interval, last, markdown, measure
 from in_place import has_gates, put_in_place, read_build, resnet
 from networks import one_line
-from sweep import LR, Run, csv_of, parse, plainly, refuse_other_runs, train
+from sweep import BATCH_SIZE, LR, Run, csv_of, parse, plainly, refuse_other_runs, train
 from torch import Tensor, nn
 
 from common import load_data, set_seed
@@ -221,10 +221,10 @@ def conditions(data: Data, steps: int, options: argparse.Namespace, facts: dict)
     where = facts.get("processor") if facts.get("device") == "cpu" else facts.get("device")
     return (
         f"Data: {data.name}.{network} {options.epochs} epochs of {steps} steps, seeds 0 to {len(options.seeds) - 1}, "
-        f"{highest}learning rate {options.lr:g}, {options.precision}, {where}. Changes are in points of test accuracy, "
-        f"{measured}, each run minus the one with the same seed; ± is the 95% interval over seeds, which excludes "
-        "zero by chance one time in twenty. Times are medians of the epochs' seconds, and mean little if the machine "
-        "had other work."
+        f"batch size {options.batch_size}, {highest}learning rate {options.lr:g}, {options.precision}, {where}. "
+        f"Changes are in points of test accuracy, {measured}, each run minus the one with the same seed; ± is the 95% "
+        "interval over seeds, which excludes zero by chance one time in twenty. Times are medians of the epochs' "
+        "seconds, and mean little if the machine had other work."
     )
 
 
@@ -235,13 +235,15 @@ def parse_all() -> argparse.Namespace:
     parser.add_argument("--seeds", type=lambda text: range(command_line.positive_int(text)), default="5", help=seeds)
     network = "put the blocks into this network (default: each script's own)"
     parser.add_argument("--network", choices=["own", *resnet.NETWORKS], default="own", help=network)
+    size = f"default: {BATCH_SIZE}; in a ResNet, that of ResNet-18.py"
+    parser.add_argument("--batch-size", type=command_line.positive_int, help=size)
     options = parse(parser)
+    options.batch_size = options.batch_size or resnet.BATCH_SIZES.get(options.network, BATCH_SIZE)
     if len({script.stem.casefold() for script in options.scripts}) < len(options.scripts):
         parser.error("two scripts have the same name, and so would their runs: rename one")
     if options.network != "own":
         if options.lr != LR:
             parser.error("--lr is for the scripts' own networks")
-        options.batch_size = resnet.BATCH_SIZES[options.network]
         options.lr = resnet.highest_lr(options.batch_size)
         options.same.append("epochs")  # since the learning rate ends at 0, a longer run does not contain a shorter one
     return options

@@ -49,7 +49,7 @@ def csv_of(name: str, seed: int, options: argparse.Namespace) -> Path:
 
 
 def parse(parser: command_line.Parser) -> argparse.Namespace:
-    """Adds the flags that say how to train to a parser that has `--seeds`, and checks what was typed."""
+    """Adds flags to a parser that has `--seeds` and `--batch-size`, and checks what was typed."""
     add = parser.add_argument
     add("--epochs", type=command_line.positive_int, default=100, help="epochs of each run (default: 100)")
     passed_on = "passed on to the scripts, as are --data, --device and --precision"
@@ -62,7 +62,7 @@ def parse(parser: command_line.Parser) -> argparse.Namespace:
     add("--out", type=command_line.writable_folder, default="runs", help="output folder (default: runs)")
     options = parser.parse_args()
     command_line.refuse_tf32(parser, options)
-    options.batch_size, options.same = BATCH_SIZE, ["batch_size", "lr", "precision"]
+    options.same = ["batch_size", "lr", "precision"]
     options.jobs = options.jobs or (cores() if options.device.type == "cpu" else 1)
     return options
 
@@ -157,6 +157,8 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", **names, help=listed)
     seeds = {"type": command_line.non_negative_int, "default": [0], "metavar": "SEED"}
     parser.add_argument("--seeds", nargs="+", **seeds, help="every network is trained once per seed (default: 0)")
+    size = {"type": command_line.positive_int, "default": BATCH_SIZE}
+    parser.add_argument("--batch-size", **size, help=f"passed on to the scripts (default: {BATCH_SIZE})")
     options = parse(parser)
     runs = [
         Run(csv_of(name, seed, options), seed, arguments(name))

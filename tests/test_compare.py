@@ -10,13 +10,13 @@ import compare
 import pytest
 import torch
 from helpers import ROOT, load, rows
-from in_place import read_build
+from in_place import read_build, resnet
 from torch import nn
 from variants import Gradually, LinearShortcut, SEAttention
 
 from common import CNN, load_data, set_seed
 from support.data.dataset import checksum, normalize
-from support.run.facts import count_parameters, write_facts
+from support.run.facts import count_parameters, read_facts, write_facts
 from support.run.record import Epoch, write_csv
 
 SCRIPT = """
@@ -95,9 +95,11 @@ def test_blocks_in_a_resnet(tree, here, started, typed):
     """A gate at the end of each residual branch, another block after the third stage."""
     write("Same", "x")
     write("Gate", "x * self.gate(x)[:, :, None, None]", GATE)
-    flags = ["--network", "ResNet-8", "--data", tree, "--seeds", 1, "--out", "runs", "--epochs"]
+    flags = ["--network", "ResNet-8", "--data", tree, "--seeds", 1, "--out", "runs", "--batch-size", 4, "--epochs"]
     status, said, errors = typed(compare, "Same.py", "Gate.py", *flags, 1)
     assert (status, errors, len(started)) == (0, "", 6)
+    facts = read_facts(here / "runs/seed0/Gate-ResNet-8.json")
+    assert (facts["batch_size"], facts["lr"]) == (4, resnet.highest_lr(4)) and "seeds 0 to 0, batch size 4, " in said
     assert [cells(said, name)[1] for name in ("Same", "Gate")] == ["+1", "+3"]
     linear = [count_parameters(LinearShortcut(channels)) for channels in (16, 32, 64)]
     assert f"+{linear[2]:,}" in said and f"+{sum(linear):,}" in said and "| a constant in its place (" in said

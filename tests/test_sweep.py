@@ -41,7 +41,8 @@ def test_it_trains_what_is_missing_and_continues_past_a_failure(tree, tmp_path, 
         status, said, errors = typed(sweep, *words)
         assert (status, said) == (2, "") and f"CNN.csv has {key} {value}, not {facts[key]}" in errors, other
     write_facts(json, facts)
-    assert typed(sweep, *words, "--lr", 0.002).status == 2 and len(started) == 5
+    for flag, value in (("--lr", 0.002), ("--batch-size", 32)):
+        assert typed(sweep, *words, flag, value).status == 2 and len(started) == 5
 
 
 def test_a_seed_s_folder_that_cannot_be_made_is_said_before_any_run(tree, tmp_path, started, typed):
