@@ -41,8 +41,9 @@ def test_it_trains_what_is_missing_and_continues_past_a_failure(tree, tmp_path, 
         status, said, errors = typed(sweep, *words)
         assert (status, said) == (2, "") and f"CNN.csv has {key} {value}, not {facts[key]}" in errors, other
     write_facts(json, facts)
-    for flag, value in (("--lr", 0.002), ("--batch-size", 32)):
-        assert typed(sweep, *words, flag, value).status == 2 and len(started) == 5
+    for key, known, value in (("lr", 0.001, 0.002), ("batch_size", 64, 32)):
+        status, _, errors = typed(sweep, *words, f"--{key.replace('_', '-')}", value)
+        assert (status, len(started)) == (2, 5) and f"has {key} {known}, not {value}" in errors
 
 
 def test_a_seed_s_folder_that_cannot_be_made_is_said_before_any_run(tree, tmp_path, started, typed):
