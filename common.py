@@ -270,6 +270,7 @@ def run(
             finally:  # also after Ctrl-C
                 draw_curves(record)
             attention = attention_picture.draw(record)
-        print("Done:", " and ".join(map(str, filter(None, [record.csv.with_suffix(".png"), attention]))))
+        pictures = record.csv.with_suffix(".png"), options.comparison, attention
+        print("Done:", ", ".join(map(str, filter(None, pictures))))
         if missing := missing_control(record.facts, options, record.epochs):
             print(missing)

@@ -1,5 +1,7 @@
 """A run's curves and the comparison: which runs belong together, what is drawn of them, and what else may lie there."""
 
+from pathlib import Path
+
 import pytest
 from helpers import run
 from matplotlib.figure import Figure
@@ -96,6 +98,7 @@ def test_odd_files_in_the_folder_stop_nothing_and_only_runs_on_the_same_data_are
     result = run("CNN", "--data", tree, "--epochs", 1, cwd=tmp_path, curves=True)
     assert (result.status, result.err) == (0, "")
     assert (plots / "CNN.png").exists() and (plots / "comparison.png").exists()
+    assert f"Done: {Path('plots/CNN.png')}, {Path('plots/comparison.png')}\n" in result.out
     assert set(read_folder(plots, facts)) == {"CNN", "a renamed folder's data"}
 
 

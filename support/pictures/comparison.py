@@ -10,7 +10,6 @@ from matplotlib.ticker import MaxNLocator
 from support.files import modified
 from support.pictures.curves import CONTROL_LINE, draw, plot_run, read_control, set_epochs, shown_name
 from support.pictures.style import COLOURS, DPI, OTHER_COLOUR, TEXT_GREY, WIDTH, default_style, save, shorten
-from support.run.command_line import suffix
 from support.run.facts import DATA, differences, read_facts
 from support.run.record import Epoch, Record, read_csv
 
@@ -25,11 +24,10 @@ def draw_curves(record: Record) -> float:
     """
     start = time.monotonic()
     if record.history:
-        picture, folder = record.csv.with_suffix(".png"), record.csv.parent
+        picture = record.csv.with_suffix(".png")
         record.update(picture, plot_run, record.csv, record.history, record.epochs, record.facts)
-        path = folder / f"comparison{suffix(record.options.data)}.png"
-        if runs := read_folder(folder, record.facts):  # none where not even a CSV could be written
-            record.update(path, plot_comparison, runs, record.data.name)
+        if runs := read_folder(record.csv.parent, record.facts):  # none where not even a CSV could be written
+            record.update(record.options.comparison, plot_comparison, runs, record.data.name)
     return time.monotonic() + max(30, 10 * (time.monotonic() - start))
 
 

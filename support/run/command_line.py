@@ -130,7 +130,8 @@ def parse(
     """What the user typed, with further fields. Ends the program with status 2 if something typed is not valid.
 
     These are `typed`, the words; `program`, what came before them, or `call` in a notebook's cell; `run`, what is
-    trained; `name` and `control_name`, the names of its files and of the control's, if any; `script`, a file, if any.
+    trained; `name` and `control_name`, the names of its files and of the control's, if any; `comparison`, the
+    picture of all runs in its folder; `script`, a file, if any.
     """
     terminal.prepare_streams()
     if in_cell() and (name is None or argv is None):
@@ -151,6 +152,7 @@ def parse(
     options.run = control if options.control else name
     options.name = options.run + suffix(options.data)
     options.control_name = control + suffix(options.data) if control else None
+    options.comparison = options.out / f"comparison{suffix(options.data)}.png"
     lower = options.name.casefold()  # on macOS and Windows `a.png` is `A.png`
     if lower in ("comparison", "comparison-shapes") or lower.endswith((".attention", ".photo")):
         parser.error(f"{options.name} would overwrite another run's pictures: give the script another name")

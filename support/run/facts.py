@@ -107,7 +107,7 @@ def missing_control(facts: dict, options: argparse.Namespace, epochs: int) -> st
         return None
     train = train_control(facts, options, epochs) if options.look else again(options, "--control")
     draw = again(options, "--look")
-    return f"To train its control, the same network without the block: {train}; then, to draw both: {draw}"
+    return f"To train its control, the same network without the block: {train}; then, to draw both in one plot: {draw}"
 
 
 def write_facts(path: Path, facts: dict) -> None:
