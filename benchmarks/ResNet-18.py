@@ -81,7 +81,10 @@ def small_resnet18(num_classes: int) -> nn.Module:
 
 
 def resnet8(num_classes: int) -> nn.Module:
-    """The same with three stages of one residual block each, and 16, 32 and 64 channels: a network for a CPU."""
+    """The same with three stages of one residual block each, and 16, 32 and 64 channels: a network for a CPU.
+
+    Its convolutions start with PyTorch's default weights, which are smaller than torchvision's.
+    """
     network = small_resnet18(num_classes)
     network.conv1, network.bn1 = nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
     network.layer1 = nn.Sequential(BasicBlock(16, 16))
@@ -157,7 +160,8 @@ def train(
         constant_lr: a learning rate in place of the cycle, which rises to `highest_lr` and ends at 0.
     """
     highest = highest_lr(options.batch_size)
-    torch.backends.cudnn.conv.fp32_precision = "tf32" if options.precision == "tf32" else "ieee"  # its default is TF32
+    for products in (torch.backends.cudnn.conv, torch.backends.cuda.matmul):
+        products.fp32_precision = "tf32" if options.precision == "tf32" else "ieee"  # convolutions' default is TF32
     padded = F.pad(data.train_images, [PADDING] * 4)
     settings = {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "fused": True}
     optimizer = torch.optim.SGD(network.parameters(), constant_lr or highest, **settings)
@@ -181,9 +185,18 @@ def train(
     return history
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    """A CSV's lines; none if it does not exist."""
-    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.exists() else []
+def read(path: Path, columns: Iterable[str] = ("network", "seed")) -> list[dict[str, str]]:
+    """A CSV's lines; none if it does not exist.
+
+    Raises:
+        UserError: it lacks these columns.
+    """
+    if not path.exists():
+        return []
+    lines = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+    if not set(columns) <= set(lines.fieldnames or []):
+        raise UserError(f"{path} is not a table of this program: use another --out", 2)
+    return list(lines)
 
 
 def append(path: Path, header: Iterable, lines: list[Iterable]) -> None:
@@ -230,10 +243,11 @@ def main() -> None:
         same = {"checksum": checksum(data)}  # in all runs of a table
         same |= {key: getattr(options, key) for key in ("epochs", "batch_size", "precision")}
         for facts in read(table_of_facts):
-            if other := [key for key, value in same.items() if facts.get(key) != str(value)]:
-                raise UserError(f"{table} has runs with another {other[0]}: use another --out", 2)
+            for key in [key for key, value in same.items() if facts.get(key) != str(value)]:
+                other = f"has {key} {facts.get(key)}, not {same[key]}"
+                raise UserError(f"{table} {other}: use the same value or another --out", 2)
         last_epoch = "1" if options.insert else str(options.epochs)
-        done = {(line["network"], line["seed"]) for line in read(table) if line["epoch"] == last_epoch}
+        done = {(line["network"], line["seed"]) for line in read(table, COLUMNS) if line["epoch"] == last_epoch}
 
         torch.backends.cudnn.benchmark = not options.insert  # measures once for each shape which kernels are fastest
         torch.backends.cudnn.deterministic = options.insert  # after a resume, the trained network is the same again

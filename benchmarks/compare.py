@@ -86,7 +86,7 @@ def examine(script: Path, data: Data, options: argparse.Namespace) -> Comparison
     """Finds out what is to be trained for a script.
 
     Raises:
-        UserError: the script, or its network without the block, cannot be used.
+        UserError: the script, or its network with the block or without it, cannot be used.
     """
     network, classes, typed = options.network, len(data.classes), str(script)
     build, control = read_build(script, network)
@@ -97,17 +97,19 @@ def examine(script: Path, data: Data, options: argparse.Namespace) -> Comparison
         words = own.get(kind, [IN_PLACE, network, kind, typed, name])
         return [Run(csv_of(name, seed, options), seed, words, parameters) for seed in options.seeds]
 
-    try:
-        plain, linear = (
-            count_parameters(put_in_place(build, kind)(num_classes=classes)) for kind in ("control", "linear")
-        )
-    except Exception as error:  # someone's own code can raise anything
-        raise UserError(f"{script}: its network without the block fails: {one_line(error)}", 2) from error
+    parameters, images = {}, normalize(data.train_images[:2].to(options.device))
+    for kind, what in (("control", " without the block"), ("linear", " with a linear layer instead"), ("block", "")):
+        try:
+            model = put_in_place(build, kind)(num_classes=classes).to(options.device)
+            model(images).sum().backward()
+        except Exception as error:  # someone's own code can raise anything
+            raise UserError(f"{script}: its network{what} fails: {one_line(error)}", 2) from error
+        parameters[kind] = count_parameters(model)
     found = {
         "block": runs("block", name),
-        "control": runs("control", control, plain),
+        "control": runs("control", control, parameters["control"]),
         # in a ResNet, where it is depends on the block
-        "linear layer": runs("linear", f"{control if network == 'own' else name}-linear", linear),
+        "linear layer": runs("linear", f"{control if network == 'own' else name}-linear", parameters["linear"]),
     }
     try:
         constants = [closest_constants(build, data, seed) for seed in options.seeds]
@@ -188,7 +190,7 @@ def sentence(comparison: Comparison, epochs: int, value: Callable) -> str:
     block = complete.pop("block")
     over = {kind: differences for kind, theirs in complete.items() if (differences := gains(block, theirs, value))}
     if len(over.get("control", [])) < 2:
-        return f"{name} cannot be judged: fewer than two of its seeds are complete."
+        return f"{name} cannot be judged: that takes two complete seeds at least."
     findings = []
     for kind, differences in over.items():
         finding = "better than" if statistics.mean(differences) > 0 else "worse than"
@@ -218,10 +220,12 @@ def conditions(data: Data, steps: int, options: argparse.Namespace, facts: dict)
     count = min(10, (options.epochs + 1) // 2)
     measured = "last epoch" if options.network != "own" or count == 1 else f"mean of the last {count} epochs"
     highest, network = ("", "") if options.network == "own" else ("highest ", f" Network: {options.network}.")
+    epochs = f"{options.epochs} epoch{'s' * (options.epochs > 1)} of {steps} step{'s' * (steps > 1)}"
+    seeds = f"seeds 0 to {len(options.seeds) - 1}" if len(options.seeds) > 1 else "seed 0"
     where = facts.get("processor") if facts.get("device") == "cpu" else facts.get("device")
     return (
-        f"Data: {data.name}.{network} {options.epochs} epochs of {steps} steps, seeds 0 to {len(options.seeds) - 1}, "
-        f"batch size {options.batch_size}, {highest}learning rate {options.lr:g}, {options.precision}, {where}. "
+        f"Data: {data.name}.{network} {epochs}, {seeds}, batch size {options.batch_size}, "
+        f"{highest}learning rate {options.lr:g}, {options.precision}, {where}. "
         f"Changes are in points of test accuracy, {measured}, each run minus the one with the same seed; ± is the 95% "
         "interval over seeds, which excludes zero by chance one time in twenty. Times are medians of the epochs' "
         "seconds, and mean little if the machine had other work."
@@ -235,17 +239,19 @@ def parse_all() -> argparse.Namespace:
     parser.add_argument("--seeds", type=lambda text: range(command_line.positive_int(text)), default="5", help=seeds)
     network = "put the blocks into this network (default: each script's own)"
     parser.add_argument("--network", choices=["own", *resnet.NETWORKS], default="own", help=network)
-    size = f"default: {BATCH_SIZE}; in a ResNet, that of ResNet-18.py"
+    sizes = ", ".join(f"{size} in a {name}" for name, size in resnet.BATCH_SIZES.items())
+    size = f"images in a training step (default: {BATCH_SIZE}; {sizes})"
     parser.add_argument("--batch-size", type=command_line.positive_int, help=size)
     options = parse(parser)
     options.batch_size = options.batch_size or resnet.BATCH_SIZES.get(options.network, BATCH_SIZE)
     if len({script.stem.casefold() for script in options.scripts}) < len(options.scripts):
         parser.error("two scripts have the same name, and so would their runs: rename one")
     if options.network != "own":
-        if options.lr != LR:
+        if options.lr:
             parser.error("--lr is for the scripts' own networks")
         options.lr = resnet.highest_lr(options.batch_size)
         options.same.append("epochs")  # since the learning rate ends at 0, a longer run does not contain a shorter one
+    options.lr = options.lr or LR
     return options
 
 
@@ -256,7 +262,7 @@ def main() -> None:
     steps = math.ceil(len(data.train_labels) / options.batch_size)
     comparisons = [examine(script, data, options) for script in options.scripts]
     runs = {}
-    for of_a_seed in zip(*(runs for comparison in comparisons for runs in comparison.runs.values()), strict=True):
+    for of_a_seed in zip(*(kind for comparison in comparisons for kind in comparison.runs.values()), strict=True):
         for run in of_a_seed:  # scripts with the same network share a control
             if runs.setdefault(run.csv, run).parameters != run.parameters:
                 raise UserError(f"two scripts have a {run.csv.stem}, but other networks: give the control two names", 2)

@@ -126,9 +126,10 @@ def draw_gain_over_steps(
                 axes.set_title(panel.title, fontsize=9, weight="bold")
             titles[column] = panel.title
         axes_of_row[0].set_ylabel(f"{rows[row]}\n(points)" if rows else "points over the control")
-    for column, below in enumerate(panels[-1]):
+    for column, of_column in enumerate(zip(*grid, strict=True)):
+        below = panels[max(row for row, panel in enumerate(of_column) if panel)][column]
         below.set_xlabel("training steps")
-        fullest = max((row[column] for row in grid if row[column]), key=lambda panel: len(panel.lines))
+        fullest = max(filter(None, of_column), key=lambda panel: len(panel.lines))
         lines = {line.label: line.colour for line in fullest.lines}
         handles = [below.plot([], [], color=colour, linewidth=3)[0] for colour in lines.values()]
         labels = [textwrap.fill(label, max(16, 96 // columns)) for label in lines]

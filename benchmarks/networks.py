@@ -66,6 +66,8 @@ def read_script(path: Path) -> tuple[Callable[..., nn.Module], str]:
     Raises:
         UserError: the script cannot be run, or its block cannot be exchanged.
     """
+    if not path.is_file():
+        raise UserError(f"{path}: script not found", 2)
     handed = []
     run, common.run = common.run, lambda build, control=None, *_, **__: handed.append((build, control))
     try:

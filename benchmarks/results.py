@@ -128,6 +128,8 @@ def add(path: Path) -> str:
         UserError: it does not fit.
     """
     facts, history = read_facts(path), read_csv(path.with_suffix(".csv"))
+    if not facts:
+        raise UserError(f"{path}: has no facts of a run")
     network, seed = path.stem.removesuffix("-shapes"), facts.get("seed")
     task = next((task for task in (COPY, SHAPES) if not differences(facts, task.facts, task.facts)), None)
     if not task:
@@ -136,7 +138,7 @@ def add(path: Path) -> str:
     if (facts.get("script"), f"seed{seed}") != (network, path.parent.name):
         raise UserError(f"{path}: by its facts it is {facts.get('script')} with seed {seed}")
     if [epoch.epoch for epoch in history] != [*range(1, len(history) + 1)] or len(history) < task.epochs:
-        raise UserError(f"{path}: it has {len(history)} of {task.epochs} epochs: continue it with --resume")
+        raise UserError(f"{path}: has {len(history)} of {task.epochs} epochs: add --epochs {task.epochs} --resume")
     there = read(task.name).get(network, {}).get(seed, [])
     if any(ours[:-1] != theirs[:-1] for ours, theirs in zip(history, there, strict=False)):  # all but the seconds
         raise UserError(f"{path}: {network} with seed {seed} is there already, with other numbers")
@@ -156,6 +158,8 @@ def add(path: Path) -> str:
 def add_all(folder: Path) -> None:
     """Takes in the runs of a sweep's folder that fit, and ends the program if some do not."""
     refused = []
+    if not folder.is_dir():
+        finish(f"{folder}: folder not found", 2)
     for path in sorted(folder.glob("seed*/*.json")) or finish(f"{folder}: has no runs seed0/<run>.json", 2):
         try:
             print(add(path))

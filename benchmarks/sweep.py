@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from networks import NETWORKS, arguments
+from networks import NETWORKS, ROOT, arguments
 from variants import VARIANTS
 
 from common import load_data
@@ -52,11 +52,10 @@ def parse(parser: command_line.Parser) -> argparse.Namespace:
     """Adds flags to a parser that has `--seeds` and `--batch-size`, and checks what was typed."""
     add = parser.add_argument
     add("--epochs", type=command_line.positive_int, default=100, help="epochs of each run (default: 100)")
-    passed_on = "passed on to the scripts, as are --data, --device and --precision"
-    add("--lr", type=command_line.positive_float, default=LR, help=passed_on)
-    add("--data", default=command_line.DATA_FOLDER)
-    add("--device", type=command_line.find_device, default="auto")
-    add("--precision", choices=command_line.PRECISIONS, default="fp32")
+    add("--lr", type=command_line.positive_float, help=f"learning rate (default: {LR})")
+    add("--data", default=command_line.DATA_FOLDER, help="a folder or shapes, as for the scripts (default: data)")
+    add("--device", type=command_line.find_device, default="auto", help="as for the scripts (default: auto)")
+    add("--precision", choices=command_line.PRECISIONS, default="fp32", help="as for the scripts (default: fp32)")
     jobs = "number of parallel runs, per GPU if there are several (default: on a CPU one per core, else 1)"
     add("--jobs", type=command_line.positive_int, help=jobs)
     add("--out", type=command_line.writable_folder, default="runs", help="output folder (default: runs)")
@@ -92,16 +91,27 @@ def start(run: Run, device: str, threads: int, options: argparse.Namespace) -> s
     flags |= {"device": device, "seed": run.seed, "out": run.csv.parent}
     typed = [f"--{flag.replace('_', '-')}={value}" for flag, value in flags.items()]
     environment = {"OMP_NUM_THREADS": str(threads)} | os.environ | {"PYTHONIOENCODING": "utf-8"}
+    modules = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment["PYTHONPATH"] = os.pathsep.join(modules)  # so that a script in another folder finds `common`
     with run.csv.with_suffix(".log").open("a", encoding="utf-8") as log:
         command = [sys.executable, *run.typed, *typed, "--resume"]
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+
+
+def why_it_failed(run: Run, status: int) -> str:
+    """The last line that the run wrote; or the signal that killed it, after which that is no error."""
+    if status < 0:
+        memory = ": if memory ran out, use fewer --jobs" if status == -9 else ""
+        return f"killed by signal {-status}{memory}"
+    log = run.csv.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
+    return log.strip().rpartition("\n")[2] or f"exit status {status}"
 
 
 def train(runs: list[Run], options: argparse.Namespace) -> dict[Path, str]:
     """Trains the runs that are not complete, `--jobs` at a time on each GPU or else on the CPU.
 
     Returns:
-        The CSVs of those that failed, and the last line that each run wrote.
+        The CSVs of those that failed, and why.
     """
     for run in runs:
         run.csv.parent.mkdir(parents=True, exist_ok=True)
@@ -123,8 +133,7 @@ def train(runs: list[Run], options: argparse.Namespace) -> dict[Path, str]:
                 run, device = running.pop(process)
                 free.append(device)
                 if len(run.history(options.epochs)) < options.epochs:
-                    log = run.csv.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
-                    failed[run.csv] = log.strip().rpartition("\n")[2] or f"exit status {process.returncode}"
+                    failed[run.csv] = why_it_failed(run, process.returncode)
                 left = f"{len(waiting) + len(running)} of {len(runs)} to go"
                 print(f"{run}: {'failed' if run.csv in failed else 'done'}, {left}", flush=True)
     finally:
@@ -145,7 +154,7 @@ def plainly(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         finish("stopped. Run the same command again to resume.", 130)
     except OSError as error:
-        finish(f"cannot write ({error}). Run the same command again to resume.", 1)
+        finish(f"cannot write ({error}); fix the problem, then run the same command again", 1)
 
 
 def main() -> None:
@@ -158,8 +167,9 @@ def main() -> None:
     seeds = {"type": command_line.non_negative_int, "default": [0], "metavar": "SEED"}
     parser.add_argument("--seeds", nargs="+", **seeds, help="every network is trained once per seed (default: 0)")
     size = {"type": command_line.positive_int, "default": BATCH_SIZE}
-    parser.add_argument("--batch-size", **size, help=f"passed on to the scripts (default: {BATCH_SIZE})")
+    parser.add_argument("--batch-size", **size, help=f"images in a training step (default: {BATCH_SIZE})")
     options = parse(parser)
+    options.lr = options.lr or LR
     runs = [
         Run(csv_of(name, seed, options), seed, arguments(name))
         for seed in dict.fromkeys(options.seeds)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import ROOT, load, make_tree, run
+from helpers import ROOT, check_refused, load, make_tree, run
 from torch.nn import functional as F
 
 from common import load_data, set_seed
@@ -113,8 +113,12 @@ def test_runs_are_added_skipped_and_stopped_in_time(tiny, tmp_path):
     assert stopped.status == 0 and stopped.out.count("\n") == 1
     assert stopped.out.startswith("Stopped before none, seed 1, for lack of time")
     other = run(SCRIPT, *typed, 3, cwd=tmp_path)
-    assert other.status == 2 and "runs with another epochs" in other.err and other.err.count("\n") == 1
+    assert other.status == 2 and "has epochs 2, not 3: use the same value" in other.err and other.err.count("\n") == 1
     assert table.read_text(encoding="utf-8") == both
+    for text in ("", "network,seed\nSE,0\n"):
+        table.write_text(text)
+        check_refused(run(SCRIPT, *typed, 2, cwd=tmp_path), "ResNet-8.csv is not a table of this program")
+        assert table.read_text() == text
 
 
 def test_blocks_are_put_into_a_trained_network(tiny, tmp_path):

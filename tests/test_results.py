@@ -98,7 +98,7 @@ def test_a_run_is_taken_in_once_and_when_it_is_finished(runs, tmp_path, capsys):
     with pytest.raises(SystemExit):
         results.add_all(sweep(tmp_path / "too short", accuracies=(70.0,) * 19))
     error = capsys.readouterr().err
-    assert "19 of 20 epochs" in error and "SE-Attention-shapes.json" in error and error.count("\n") == 1
+    assert error.count("\n") == 1 and "-shapes.json: has 19 of 20 epochs: add --epochs 20 --resume" in error
     folder = sweep(tmp_path / "sweep", processor="Xeon, 2.5 GHz")
     results.add_all(folder)
     written = (runs / "shapes.csv").read_text(encoding="utf-8")
@@ -111,3 +111,13 @@ def test_a_run_is_taken_in_once_and_when_it_is_finished(runs, tmp_path, capsys):
     assert "was there already" in capsys.readouterr().out
     results.add_all(sweep(tmp_path / "continued", accuracies=(70.0,) * 21))  # the same run with one epoch more
     assert len(results.read("shapes")["SE-Attention"][3]) == 21 and len(results.read_all_facts("shapes")) == 1
+
+
+def test_a_folder_without_runs_is_refused(runs, tmp_path, capsys):
+    for folder, why in (("nowhere", "folder not found"), (".", "has no runs"), ("broken", "has no facts of a run")):
+        if folder == "broken":
+            (sweep(tmp_path / folder) / "seed3" / "SE-Attention-shapes.json").write_text("{")
+        with pytest.raises(SystemExit):
+            results.add_all(tmp_path / folder)
+        error = capsys.readouterr().err
+        assert why in error and error.count("\n") == 1

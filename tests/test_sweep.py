@@ -5,11 +5,12 @@ import signal
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sweep
 import torch
-from helpers import ROOT, Process, rows
+from helpers import ROOT, Process, posix, rows
 
 from support.files import holding
 from support.run.facts import read_facts, write_facts
@@ -50,7 +51,27 @@ def test_a_seed_s_folder_that_cannot_be_made_is_said_before_any_run(tree, tmp_pa
     (tmp_path / "seed1").write_text("a file")
     words = ["--networks", "CNN", "--seeds", 0, 1, "--data", tree, "--out", tmp_path]
     status, said, errors = typed(sweep, *words)
-    assert (status, said, errors.count("\n"), started) == (1, "", 1, []) and "cannot write" in errors
+    assert (status, said, errors.count("\n"), started) == (1, "", 1, [])
+    assert "cannot write" in errors and "; fix the problem, then run the same command again" in errors
+
+
+def test_a_script_in_another_folder_finds_the_project_s_modules(tmp_path):
+    (tmp_path / "Mine.py").write_text("from importlib.util import find_spec\nprint(find_spec('common').origin)")
+    run = sweep.Run(tmp_path / "Mine.csv", 0, [str(tmp_path / "Mine.py")])
+    options = SimpleNamespace(epochs=1, batch_size=64, lr=0.001, data="shapes", precision="fp32")
+    assert sweep.start(run, "cpu", 1, options).wait() == 0
+    assert (tmp_path / "Mine.log").read_text(encoding="utf-8").strip() == str(ROOT / "common.py")
+
+
+@posix
+def test_a_killed_run_s_last_line_is_not_taken_for_an_error(tmp_path, started):
+    script = tmp_path / "Killed.py"
+    script.write_text("import os, signal\nprint('Epoch [1/2]', flush=True)\nos.kill(os.getpid(), signal.SIGKILL)")
+    run = sweep.Run(tmp_path / "seed0" / "Killed.csv", 0, [str(script)])
+    flags = {"epochs": 2, "batch_size": 64, "lr": 0.001, "data": "shapes", "precision": "fp32"}
+    failed = sweep.train([run], SimpleNamespace(device="cpu", jobs=1, **flags))
+    assert failed == {run.csv: "killed by signal 9: if memory ran out, use fewer --jobs"}
+    assert run.csv.with_suffix(".log").read_text(encoding="utf-8") == "Epoch [1/2]\n"
 
 
 def start_instead(script: Path) -> None:
@@ -59,7 +80,7 @@ def start_instead(script: Path) -> None:
     networks.arguments = lambda name: [str(script)]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+@posix
 def test_stopped_it_leaves_no_run_behind(tree, tmp_path):
     pid, script = tmp_path / "pid", tmp_path / "script.py"
     script.write_text("import os, time\nopen('pid', 'w').write(f'{os.getpid()}\\n')\ntime.sleep(300)")
