@@ -72,6 +72,7 @@ LINEAR = {"a linear layer with a shortcut": ("Self-Local", TRUNK)}
 GATES = {gate: (f"{gate}-Attention", TRUNK) for gate in ("SE", "ECA", "CBAM")}
 SCALED = {f"{gate} at scale 2": (f"{gate}-scale2", TRUNK) for gate in GATES}
 BY_SCALE = {f"{gate}, scale 2 over 1": (f"{gate}-scale2", f"{gate}-Attention") for gate in GATES}
+OVER_SE = {"CBAM over SE, both at scale 2": ("CBAM-scale2", "SE-scale2")}
 TIMES_4 = {"CBAM times 4": ("CBAM-times4", TRUNK), "CBAM, times 4 over 1": ("CBAM-times4", "CBAM-Attention")}
 STN = {"STN": ("STN-Attention", STN_TRUNK)}
 FURTHER = {"STN with slope 0": ("STN-slope0", STN_TRUNK), "a third stage, without a block": (TRUNK, "CNN")}
@@ -296,7 +297,7 @@ def tables() -> list[str]:
         accuracies(),
         table_of_gains("block", ATTENTION | GATES | STN | FURTHER),
         table_of_gains("self-attention", APART),
-        table_of_gains("gate", {"constant 1/2": ("Half", TRUNK)} | GATES | SCALED | BY_SCALE | TIMES_4),
+        table_of_gains("gate", {"constant 1/2": ("Half", TRUNK)} | GATES | SCALED | BY_SCALE | OVER_SE | TIMES_4),
         inserted(),
         costs(),
         beside_the_published(),
