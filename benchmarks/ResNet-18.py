@@ -160,8 +160,8 @@ def train(
         constant_lr: a learning rate in place of the cycle, which rises to `highest_lr` and ends at 0.
     """
     highest = highest_lr(options.batch_size)
-    for products in (torch.backends.cudnn.conv, torch.backends.cuda.matmul):
-        products.fp32_precision = "tf32" if options.precision == "tf32" else "ieee"  # convolutions' default is TF32
+    for backend in (torch.backends.cudnn.conv, torch.backends.cuda.matmul):
+        backend.fp32_precision = "tf32" if options.precision == "tf32" else "ieee"  # convolutions' default is TF32
     padded = F.pad(data.train_images, [PADDING] * 4)
     settings = {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "fused": True}
     optimizer = torch.optim.SGD(network.parameters(), constant_lr or highest, **settings)
@@ -243,8 +243,8 @@ def main() -> None:
         same = {"checksum": checksum(data)}  # in all runs of a table
         same |= {key: getattr(options, key) for key in ("epochs", "batch_size", "precision")}
         for facts in read(table_of_facts):
-            for key in [key for key, value in same.items() if facts.get(key) != str(value)]:
-                other = f"has {key} {facts.get(key)}, not {same[key]}"
+            if different := [key for key, value in same.items() if facts.get(key) != str(value)]:
+                other = f"has {different[0]} {facts.get(different[0])}, not {same[different[0]]}"
                 raise UserError(f"{table} {other}: use the same value or another --out", 2)
         last_epoch = "1" if options.insert else str(options.epochs)
         done = {(line["network"], line["seed"]) for line in read(table, COLUMNS) if line["epoch"] == last_epoch}

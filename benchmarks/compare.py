@@ -28,11 +28,12 @@ from networks import one_line
 from sweep import BATCH_SIZE, LR, Run, csv_of, parse, plainly, refuse_other_runs, train
 from torch import Tensor, nn
 
-from common import load_data, set_seed
+from common import load_data, set_seed, train_step
 from support.data.dataset import Data, normalize
 from support.errors import UserError
 from support.files import holding, replacing, set_aside
 from support.run import command_line
+from support.run.device import memory_order
 from support.run.facts import count_parameters, read_facts
 from support.run.record import Epoch
 
@@ -97,13 +98,17 @@ def examine(script: Path, data: Data, options: argparse.Namespace) -> Comparison
         words = own.get(kind, [IN_PLACE, network, kind, typed, name])
         return [Run(csv_of(name, seed, options), seed, words, parameters) for seed in options.seeds]
 
-    parameters, images = {}, normalize(data.train_images[:2].to(options.device))
+    layout = memory_order(options.device, options.precision) if network == "own" else torch.channels_last
+    images = data.train_images[-2:].to(options.device).contiguous(memory_format=layout)
+    labels = data.train_labels[-2:].to(options.device)
+    parameters = {}
     for kind, what in (("control", " without the block"), ("linear", " with a linear layer instead"), ("block", "")):
         try:
             model = put_in_place(build, kind)(num_classes=classes).to(options.device)
-            model(images).sum().backward()
+            nn.utils.convert_conv2d_weight_memory_format(model, layout)
+            train_step(model, torch.optim.SGD(model.parameters()), images, labels, options.precision)
         except Exception as error:  # someone's own code can raise anything
-            raise UserError(f"{script}: its network{what} fails: {one_line(error)}", 2) from error
+            raise UserError(f"{script}: its network{what} fails: {one_line(error, script)}", 2) from error
         parameters[kind] = count_parameters(model)
     found = {
         "block": runs("block", name),
@@ -114,7 +119,7 @@ def examine(script: Path, data: Data, options: argparse.Namespace) -> Comparison
     try:
         constants = [closest_constants(build, data, seed) for seed in options.seeds]
     except Exception as error:
-        return Comparison(script, found, one_line(error))
+        return Comparison(script, found, one_line(error, script))
     if not any(constants):
         return Comparison(script, found, "")
     if all(math.isclose(constant, 1, rel_tol=1e-4) for of_seed in constants for constant in of_seed):
@@ -190,7 +195,7 @@ def sentence(comparison: Comparison, epochs: int, value: Callable) -> str:
     block = complete.pop("block")
     over = {kind: differences for kind, theirs in complete.items() if (differences := gains(block, theirs, value))}
     if len(over.get("control", [])) < 2:
-        return f"{name} cannot be judged: that takes two complete seeds at least."
+        return f"{name} cannot be judged: that takes at least two complete seeds."
     findings = []
     for kind, differences in over.items():
         finding = "better than" if statistics.mean(differences) > 0 else "worse than"
@@ -200,7 +205,8 @@ def sentence(comparison: Comparison, epochs: int, value: Callable) -> str:
     seeds = {len(differences) for differences in over.values()}
     with_seeds = f"these {seeds.pop()} seeds" if len(seeds) == 1 else "the seeds that are complete"
     why = f" No constant was trained: {comparison.gates}." if comparison.gates and "constant" not in complete else ""
-    return f"With {with_seeds}, {name} is {' and '.join(findings)}.{why}"
+    listed = " and ".join(filter(None, [", ".join(findings[:-1]), findings[-1]]))
+    return f"With {with_seeds}, {name} is {listed}.{why}"
 
 
 def panel(comparison: Comparison, epochs: int, steps: int) -> Panel:

@@ -54,7 +54,7 @@ def read_build(script: Path, network: str) -> tuple[Callable[..., nn.Module], st
     try:
         example = block_of_script(64)
     except Exception as error:  # someone's own code can raise anything
-        raise UserError(f"{script}: its block fails for 64 channels: {one_line(error)}", 2) from error
+        raise UserError(f"{script}: its block fails for 64 channels: {one_line(error, script)}", 2) from error
     insert = resnet.insert_gates if has_gates(example) else resnet.insert_attention
 
     def build_resnet(num_classes: int, block: Callable[..., nn.Module] | None = block_of_script) -> nn.Module:

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import runpy
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -55,9 +56,10 @@ def arguments(name: str) -> list[str]:
     return [str(ROOT / script), *words]
 
 
-def one_line(error: BaseException) -> str:
-    """What someone's own code raised."""
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+def one_line(error: BaseException, script: Path) -> str:
+    """What someone's own script raised, and in which of its lines."""
+    numbers = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(script)]
+    return f"{type(error).__name__}: {error}".splitlines()[0] + (f" (line {numbers[-1]})" if numbers else "")
 
 
 def read_script(path: Path) -> tuple[Callable[..., nn.Module], str]:
@@ -68,12 +70,13 @@ def read_script(path: Path) -> tuple[Callable[..., nn.Module], str]:
     """
     if not path.is_file():
         raise UserError(f"{path}: script not found", 2)
+    sys.path.append(str(path.resolve().parent))  # for its own modules
     handed = []
     run, common.run = common.run, lambda build, control=None, *_, **__: handed.append((build, control))
     try:
         runpy.run_path(str(path), run_name="__main__")
     except (Exception, SystemExit) as error:
-        raise UserError(f"{path}: {one_line(error)}", 2) from error
+        raise UserError(f"{path}: {one_line(error, path)}", 2) from error
     finally:
         common.run = run
     if not handed or not handed[-1][1]:

@@ -50,8 +50,9 @@ class Task(NamedTuple):
 SETTINGS = {"batch_size": 64, "lr": 0.001, "precision": "fp32"}
 COPY = Task("jpeg-copy", "JPEG copy of CIFAR-10", 30, 782, {"checksum": "d89de81d", **SETTINGS})
 SHAPES = Task("shapes", "drawn shapes", 20, 79, {"checksum": "53e617b9", **SETTINGS})
-BRIEF = Task("ResNet-8-6-epochs", "ResNet-8, 6 epochs", 6, 391, {})  # on the JPEG copy, trained by ResNet-18.py
-RESNET = Task("ResNet-8-20-epochs", "ResNet-8", 20, 391, {})
+RESNET_SETTINGS = {"checksum": COPY.facts["checksum"], "batch_size": 128, "precision": "fp32"}  # by ResNet-18.py
+BRIEF = Task("ResNet-8-6-epochs", "ResNet-8, 6 epochs", 6, 391, {"epochs": 6, **RESNET_SETTINGS})
+RESNET = Task("ResNet-8-20-epochs", "ResNet-8", 20, 391, {"epochs": 20, **RESNET_SETTINGS})
 
 
 def at(epoch: int) -> Callable[[list[Epoch]], float]:
@@ -130,7 +131,7 @@ def add(path: Path) -> str:
     """
     facts, history = read_facts(path), read_csv(path.with_suffix(".csv"))
     if not facts:
-        raise UserError(f"{path}: has no facts of a run")
+        raise UserError(f"{path}: does not hold a run's facts")
     network, seed = path.stem.removesuffix("-shapes"), facts.get("seed")
     task = next((task for task in (COPY, SHAPES) if not differences(facts, task.facts, task.facts)), None)
     if not task:
@@ -139,7 +140,9 @@ def add(path: Path) -> str:
     if (facts.get("script"), f"seed{seed}") != (network, path.parent.name):
         raise UserError(f"{path}: by its facts it is {facts.get('script')} with seed {seed}")
     if [epoch.epoch for epoch in history] != [*range(1, len(history) + 1)] or len(history) < task.epochs:
-        raise UserError(f"{path}: has {len(history)} of {task.epochs} epochs: add --epochs {task.epochs} --resume")
+        raise UserError(
+            f"{path}: has {len(history)} of {task.epochs} epochs: continue the sweep with --epochs {task.epochs}"
+        )
     there = read(task.name).get(network, {}).get(seed, [])
     if any(ours[:-1] != theirs[:-1] for ours, theirs in zip(history, there, strict=False)):  # all but the seconds
         raise UserError(f"{path}: {network} with seed {seed} is there already, with other numbers")

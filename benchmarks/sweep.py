@@ -98,11 +98,11 @@ def start(run: Run, device: str, threads: int, options: argparse.Namespace) -> s
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
 
-def why_it_failed(run: Run, status: int) -> str:
-    """The last line that the run wrote; or the signal that killed it, after which that is no error."""
-    if status < 0:
-        memory = ": if memory ran out, use fewer --jobs" if status == -9 else ""
-        return f"killed by signal {-status}{memory}"
+def why_it_failed(run: Run, status: int, jobs: int) -> str:
+    """The last line that the run wrote; after it was killed, that is no error."""
+    if not 0 <= status < 256:  # outside are POSIX signals and Windows exceptions
+        advice = "use fewer --jobs" if jobs > 1 else "try a smaller --batch-size"
+        return f"killed (exit status {status}): if memory ran out, {advice}"
     log = run.csv.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
     return log.strip().rpartition("\n")[2] or f"exit status {status}"
 
@@ -133,7 +133,7 @@ def train(runs: list[Run], options: argparse.Namespace) -> dict[Path, str]:
                 run, device = running.pop(process)
                 free.append(device)
                 if len(run.history(options.epochs)) < options.epochs:
-                    failed[run.csv] = why_it_failed(run, process.returncode)
+                    failed[run.csv] = why_it_failed(run, process.returncode, options.jobs)
                 left = f"{len(waiting) + len(running)} of {len(runs)} to go"
                 print(f"{run}: {'failed' if run.csv in failed else 'done'}, {left}", flush=True)
     finally:

@@ -18,7 +18,7 @@ import torch
 from networks import NETWORKS, build, load  # noqa: F401, for the tests
 from PIL import Image
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 ATTENTION = [name for name, network in NETWORKS.items() if network.control]
 SCRIPTS = ["CNN", *ATTENTION]
 DRAWN = ["CNN", "Self-Attention", "CBAM-Attention", "STN-Attention"]  # pictures of all kinds are among theirs

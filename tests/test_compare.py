@@ -7,6 +7,7 @@ import zlib
 from functools import partial
 
 import compare
+import gains
 import pytest
 import torch
 from helpers import ROOT, load, rows
@@ -70,7 +71,7 @@ def test_a_block_that_fails_fails_alone_and_an_edited_script_is_trained_anew(tre
     why, added, _ = cells(said, "Nan")
     assert why.startswith("+0.00 (1 of 2 seeds); failed: Nan.py: the loss of epoch 1 is not finite") and added == "+1"
     assert len(re.findall(r"\| a linear layer in its place \| [+-]\d+\.\d\d ± ", said)) == 2
-    assert "Nan cannot be judged: that takes two complete seeds at least." in said
+    assert "Nan cannot be judged: that takes at least two complete seeds." in said
 
     write("Gate", "x * self.gate(x)[:, :, None, None]", GATE)
     status, said, errors = compared("Same.py", "Gate.py", seeds=2)
@@ -115,6 +116,24 @@ def test_blocks_in_a_resnet(tree, here, started, typed):
         (here / f"runs/seed0/Gate-ResNet-8{ending}").unlink()
     status, said, _ = typed(compare, "Gate.py", *flags, 1)
     assert (status, len(started)) == (0, 7) and "was edited" not in said
+
+
+def test_a_script_in_another_folder_finds_its_own_modules(here):
+    (here / "my_layers.py").write_text("from torch.nn import Identity as Mine")
+    (here / "Mine.py").write_text(
+        "from my_layers import Mine\nfrom common import CNN, run\n"
+        "run(lambda num_classes, block=Mine: CNN(attention=block, num_classes=num_classes), control='Tiny')"
+    )
+    build, control = read_build(here / "Mine.py", "own")
+    assert type(build(num_classes=3).features[-1]).__name__ == "Identity" and control == "Tiny"
+
+
+def test_four_scripts_have_their_steps_named_below_the_lowest_picture_of_each_column(monkeypatch, tmp_path):
+    monkeypatch.setattr(gains, "save", lambda figure, path: drawn.append(figure))
+    drawn, panel = [], gains.Panel("Mine", [gains.Line("block", "black", {1: [1.0], 2: [2.0]})])
+    gains.draw_gain_over_steps(tmp_path / "x.png", [[panel] * 3, [panel, None, None]], "Change")
+    named = [(bool(axes.get_xlabel()), bool(axes.get_legend())) for axes in drawn[0].axes]
+    assert named == [(below, below) for below in (False, True, True, True, False, False)]
 
 
 def test_stn_goes_before_a_resnet():
@@ -171,6 +190,7 @@ def test_scripts_that_cannot_be_compared(tree, here, started, typed):
         "from common import CNN, run\nrun(CNN, 'Tiny')": "def build(num_classes, block=MyAttention)",
         "from common import CNN, run\nrun(lambda num_classes, block=CNN: CNN(widths=block), 'T')": "without the block",
         SCRIPT.format(forward="x[:, 1:]", gate="", parameters=1, control="T"): "its network fails: RuntimeError: mat1",
+        SCRIPT.format(forward="x.nothing()", gate="", parameters=1, control="T"): "no attribute 'nothing' (line 12)",
     }
     for text, why in scripts.items():
         if text:
@@ -199,6 +219,7 @@ def test_a_constant_is_the_one_that_is_closest_to_the_block(tree, here):
     assert constants("SE-Attention", lambda channels: Gradually(SEAttention(channels))) == pytest.approx([1, 1])
     assert constants("STN-Attention") == []
     write("One", "x * self.gate(x)[:, :, None, None]", GATE.replace("sigmoid()", "pow(0)"))
-    options = argparse.Namespace(network="own", seeds=[0], out=here, data=str(tree), device="cpu")
+    options = argparse.Namespace(network="own", seeds=[0], out=here, data=str(tree), device=torch.device("cpu"))
+    options.precision = "fp32"
     examined = compare.examine(compare.Path("One.py"), data, options)
     assert "constant" not in examined.runs and "the closest one is 1" in examined.gates

@@ -92,6 +92,13 @@ def test_the_learning_rate(constant_lr, monkeypatch):
         assert rates.index(0.4 / 512) < 50 and rates[50:] == sorted(rates[50:], reverse=True)
 
 
+@pytest.mark.parametrize(("precision", "products"), [("tf32", "tf32"), ("bf16", "ieee"), ("fp32", "ieee")])
+def test_all_products_are_in_tf32_or_none(precision, products, tiny):
+    options = SimpleNamespace(batch_size=1, precision=precision)
+    assert resnet.train(torch.nn.Linear(1, 1), load_data(str(tiny)), 0, range(0), options, constant_lr=1) == []
+    assert torch.backends.cudnn.conv.fp32_precision == torch.backends.cuda.matmul.fp32_precision == products
+
+
 def test_runs_are_added_skipped_and_stopped_in_time(tiny, tmp_path):
     typed = ["--network", "ResNet-8", "--data", tiny, "--out", ".", "--precision", "fp32", "--epochs"]
     result = run(SCRIPT, *typed, 2, "--blocks", "none", cwd=tmp_path)

@@ -98,7 +98,7 @@ def test_a_run_is_taken_in_once_and_when_it_is_finished(runs, tmp_path, capsys):
     with pytest.raises(SystemExit):
         results.add_all(sweep(tmp_path / "too short", accuracies=(70.0,) * 19))
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "-shapes.json: has 19 of 20 epochs: add --epochs 20 --resume" in error
+    assert error.count("\n") == 1 and "-shapes.json: has 19 of 20 epochs: continue the sweep with --epochs 20" in error
     folder = sweep(tmp_path / "sweep", processor="Xeon, 2.5 GHz")
     results.add_all(folder)
     written = (runs / "shapes.csv").read_text(encoding="utf-8")
@@ -114,7 +114,7 @@ def test_a_run_is_taken_in_once_and_when_it_is_finished(runs, tmp_path, capsys):
 
 
 def test_a_folder_without_runs_is_refused(runs, tmp_path, capsys):
-    for folder, why in (("nowhere", "folder not found"), (".", "has no runs"), ("broken", "has no facts of a run")):
+    for folder, why in (("nowhere", "folder not found"), (".", "has no runs"), ("broken", "not hold a run's facts")):
         if folder == "broken":
             (sweep(tmp_path / folder) / "seed3" / "SE-Attention-shapes.json").write_text("{")
         with pytest.raises(SystemExit):

@@ -70,7 +70,7 @@ def test_a_killed_run_s_last_line_is_not_taken_for_an_error(tmp_path, started):
     run = sweep.Run(tmp_path / "seed0" / "Killed.csv", 0, [str(script)])
     flags = {"epochs": 2, "batch_size": 64, "lr": 0.001, "data": "shapes", "precision": "fp32"}
     failed = sweep.train([run], SimpleNamespace(device="cpu", jobs=1, **flags))
-    assert failed == {run.csv: "killed by signal 9: if memory ran out, use fewer --jobs"}
+    assert failed == {run.csv: "killed (exit status -9): if memory ran out, try a smaller --batch-size"}
     assert run.csv.with_suffix(".log").read_text(encoding="utf-8") == "Epoch [1/2]\n"
 
 
