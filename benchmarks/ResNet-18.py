@@ -52,7 +52,7 @@ from support.data.dataset import Data, checksum
 from support.errors import UserError, plain_errors
 from support.files import holding, replacing
 from support.run import command_line
-from support.run.facts import count_parameters, processor
+from support.run.facts import count_parameters, differences, processor
 from support.run.record import Epoch
 
 PADDING = 4  # black pixels on every side
@@ -241,10 +241,10 @@ def main() -> None:
     with plain_errors(options), holding(options.out, task):
         data = load_data(options.data)
         same = {"checksum": checksum(data)}  # in all runs of a table
-        same |= {key: getattr(options, key) for key in ("epochs", "batch_size", "precision")}
+        same |= {key: str(getattr(options, key)) for key in ("epochs", "batch_size", "precision")}
         for facts in read(table_of_facts):
-            if different := [key for key, value in same.items() if facts.get(key) != str(value)]:
-                other = f"has {different[0]} {facts.get(different[0])}, not {same[different[0]]}"
+            for key in differences(facts, same, same):
+                other = f"has {key} {facts.get(key)}, not {same[key]}"
                 raise UserError(f"{table} {other}: use the same value or another --out", 2)
         last_epoch = "1" if options.insert else str(options.epochs)
         done = {(line["network"], line["seed"]) for line in read(table, COLUMNS) if line["epoch"] == last_epoch}

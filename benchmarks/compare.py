@@ -205,7 +205,8 @@ def sentence(comparison: Comparison, epochs: int, value: Callable) -> str:
     seeds = {len(differences) for differences in over.values()}
     with_seeds = f"these {seeds.pop()} seeds" if len(seeds) == 1 else "the seeds that are complete"
     why = f" No constant was trained: {comparison.gates}." if comparison.gates and "constant" not in complete else ""
-    listed = " and ".join(filter(None, [", ".join(findings[:-1]), findings[-1]]))
+    *others, final = findings
+    listed = f"{', '.join(others)} and {final}" if others else final
     return f"With {with_seeds}, {name} is {listed}.{why}"
 
 

@@ -77,6 +77,7 @@ def test_a_block_that_fails_fails_alone_and_an_edited_script_is_trained_anew(tre
     status, said, errors = compared("Same.py", "Gate.py", seeds=2)
     assert (status, errors, len(started)) == (0, "", 4)  # not what is there
     assert cells(said, "Same")[:2] == ["+0.00 ± 0.00", "+1"] and "seeds, Same is exactly as good as its control" in said
+    assert re.search(r"seeds, Gate is [^,.]+ its control, [^,.]+ a linear layer and [^,.]+ a constant\.", said)
     assert said.count("| a constant in its place (") == 1 and len(rows(here / "runs/seed1/Gate-constant.csv")) == 3
     assert len(rows(here / "runs/seed1/Tiny-linear.csv")) == 3 and (here / "runs/compare.png").exists()
     assert (here / "runs/compare.md").read_text(encoding="utf-8").strip() in said
