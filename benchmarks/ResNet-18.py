@@ -16,7 +16,7 @@ With `--minutes 9`, a run starts only if one as long as the longest so far would
 A ResNet-18 needs a GPU, and has no numbers yet. An estimate, not a measurement: on an NVIDIA H100 or H200 an epoch
 takes 1 to 2 seconds, so the first command takes about half an hour and the second about 3 minutes. If there is less
 time, reduce `--epochs` first, then `--blocks`, which are listed in order of importance. An epoch of a ResNet-8 takes
-one to two minutes on one CPU core.
+half a minute to two minutes on one CPU core.
 """
 
 import argparse
